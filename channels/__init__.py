@@ -1,0 +1,1 @@
+"""The vocabulary: events, channel declarations, positions, identity, wire structs, errors."""

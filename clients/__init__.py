@@ -1,0 +1,1 @@
+"""Publisher and subscriber for Python; the browser module is in ``js/``."""

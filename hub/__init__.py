@@ -1,0 +1,1 @@
+"""The server: what browsers and agents connect to."""

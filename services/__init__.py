@@ -1,0 +1,1 @@
+"""State on Redis, where every change of state is an event."""

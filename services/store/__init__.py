@@ -1,0 +1,1 @@
+"""The port to Redis and its adapters."""

@@ -16,7 +16,7 @@ __all__ = ["Argument", "Listener", "Reply", "Store"]
 #: What may stand in a command: text is sent as UTF-8, integers in decimal.
 Argument: TypeAlias = str | bytes | int
 #: What comes back, as RESP gives it: bytes for strings, never decoded, ``None`` for null.
-Reply: TypeAlias = "bytes | int | float | bool | None | list[Reply] | dict[bytes, Reply]"
+Reply: TypeAlias = "bytes | int | float | bool | list[Reply] | dict[bytes, Reply] | None"
 
 
 class Listener(Protocol):
