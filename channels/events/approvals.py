@@ -1,0 +1,125 @@
+"""What happens to an approval gate: an action that waits for a person's word."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ..event import Event
+from ..ids import Id
+
+__all__ = [
+    "ApprovalApproved",
+    "ApprovalCancelled",
+    "ApprovalCancelledData",
+    "ApprovalConsumed",
+    "ApprovalConsumedData",
+    "ApprovalData",
+    "ApprovalDecisionData",
+    "ApprovalEdited",
+    "ApprovalExpired",
+    "ApprovalExpiredData",
+    "ApprovalRejected",
+    "ApprovalRequested",
+    "ApprovalRequestedData",
+]
+
+
+class ApprovalData(msgspec.Struct, frozen=True, kw_only=True):
+    """What every approval event tells: which gate."""
+
+    workspace: Id
+    gate: Id
+
+
+class ApprovalRequestedData(ApprovalData, frozen=True, kw_only=True):
+    """An action waits. The decision holds for exactly the arguments with this digest.
+
+    ``response_schema`` is the JSON schema of an edited answer. ``on_timeout`` says what
+    happens at ``expires_at`` when nobody decided.
+    """
+
+    tool: str
+    args: dict[str, Any] = {}
+    args_sha256: str = ""
+    requested_by: str = ""
+    run: str = ""
+    approvers: list[str] = []
+    quorum: Annotated[int, Meta(ge=1)] = 1
+    reason: str = ""
+    response_schema: dict[str, Any] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    on_timeout: Literal["reject", "approve", "escalate"] = "reject"
+
+
+class ApprovalDecisionData(ApprovalData, frozen=True, kw_only=True):
+    """Who decided; ``payload`` holds the edited arguments or the answer."""
+
+    decision: Id
+    actor: str
+    comment: str = ""
+    payload: Any = None
+
+
+class ApprovalExpiredData(ApprovalData, frozen=True, kw_only=True):
+    """Nobody decided in time; ``outcome`` is what ``on_timeout`` made of it."""
+
+    outcome: Literal["rejected", "approved", "escalated"] = "rejected"
+
+
+class ApprovalCancelledData(ApprovalData, frozen=True, kw_only=True):
+    """The action is no longer wanted."""
+
+    actor: str = ""
+    reason: str = ""
+
+
+class ApprovalConsumedData(ApprovalData, frozen=True, kw_only=True):
+    """The approved action was carried out by ``run``; the gate cannot be used again."""
+
+    run: str = ""
+
+
+class ApprovalRequested(Event, frozen=True, kw_only=True, tag="approval.requested"):
+    """An action waits for a person."""
+
+    data: ApprovalRequestedData
+
+
+class ApprovalApproved(Event, frozen=True, kw_only=True, tag="approval.approved"):
+    """The action may go ahead as asked."""
+
+    data: ApprovalDecisionData
+
+
+class ApprovalEdited(Event, frozen=True, kw_only=True, tag="approval.edited"):
+    """The action may go ahead with other arguments."""
+
+    data: ApprovalDecisionData
+
+
+class ApprovalRejected(Event, frozen=True, kw_only=True, tag="approval.rejected"):
+    """The action must not go ahead."""
+
+    data: ApprovalDecisionData
+
+
+class ApprovalExpired(Event, frozen=True, kw_only=True, tag="approval.expired"):
+    """Nobody decided in time."""
+
+    data: ApprovalExpiredData
+
+
+class ApprovalCancelled(Event, frozen=True, kw_only=True, tag="approval.cancelled"):
+    """The request was taken back."""
+
+    data: ApprovalCancelledData
+
+
+class ApprovalConsumed(Event, frozen=True, kw_only=True, tag="approval.consumed"):
+    """The approval was used."""
+
+    data: ApprovalConsumedData

@@ -1,0 +1,110 @@
+"""What is used, what it costs, and which limits it meets. Money is integer micro-USD."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ..event import Event
+from ..ids import Id
+
+__all__ = [
+    "BudgetData",
+    "BudgetExceeded",
+    "BudgetHoldData",
+    "BudgetReleased",
+    "BudgetReserved",
+    "BudgetThreshold",
+    "BudgetThresholdData",
+    "RateLimitExceeded",
+    "RateLimitExceededData",
+    "UsageRecorded",
+    "UsageRecordedData",
+]
+
+_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
+class UsageRecordedData(msgspec.Struct, frozen=True, kw_only=True):
+    """One priced call of a model or tool."""
+
+    user: Id
+    workspace: Id
+    tokens_input: _Count = 0
+    tokens_output: _Count = 0
+    cost_micro_usd: _Count = 0
+    agent: str = ""
+    model: str = ""
+
+
+class BudgetData(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a budget stands. ``scope`` is ``user:ID``, ``workspace:ID`` or ``org:ID``.
+
+    ``period`` is the month (``YYYY-MM``) or day (``YYYY-MM-DD``) of the billing time zone.
+    """
+
+    scope: str
+    period: str
+    limit_micro_usd: _Count
+    spent_micro_usd: _Count
+    reserved_micro_usd: _Count = 0
+
+
+class BudgetThresholdData(BudgetData, frozen=True, kw_only=True):
+    """``percent`` of the limit was reached, for the first time in this period."""
+
+    percent: Annotated[int, Meta(ge=1, le=100)]
+
+
+class BudgetHoldData(BudgetData, frozen=True, kw_only=True):
+    """An amount set aside for a call that is under way."""
+
+    hold: Id
+    amount_micro_usd: _Count
+
+
+class RateLimitExceededData(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller went over a policy; told once, when it changes from allowed to denied."""
+
+    user: Id
+    policy: str
+    limit: _Count
+    retry_after_ms: _Count
+
+
+class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded"):
+    """Something was used."""
+
+    data: UsageRecordedData
+
+
+class BudgetThreshold(Event, frozen=True, kw_only=True, tag="budget.threshold"):
+    """A share of the budget is gone."""
+
+    data: BudgetThresholdData
+
+
+class BudgetExceeded(Event, frozen=True, kw_only=True, tag="budget.exceeded"):
+    """The budget is spent."""
+
+    data: BudgetData
+
+
+class BudgetReserved(Event, frozen=True, kw_only=True, tag="budget.reserved"):
+    """An amount was set aside."""
+
+    data: BudgetHoldData
+
+
+class BudgetReleased(Event, frozen=True, kw_only=True, tag="budget.released"):
+    """An amount that was set aside is free again."""
+
+    data: BudgetHoldData
+
+
+class RateLimitExceeded(Event, frozen=True, kw_only=True, tag="ratelimit.exceeded"):
+    """A caller went over a rate."""
+
+    data: RateLimitExceededData

@@ -1,0 +1,247 @@
+"""The Centrifugal client protocol, version 2, JSON: commands in, replies and pushes out.
+
+A text frame holds one or more JSON objects separated by newlines. A command has an ``id``
+(from 1) and exactly one method; ``{}`` is a pong. A reply repeats the ``id``; an object
+without one is a push, and ``{}`` from the server is a ping. Zero values are left out.
+
+The schema is Centrifugal's (``client.proto``); field names are theirs. Unknown fields of a
+command are tolerated, because newer clients send more than this hub knows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from .errors import BadRequest, FanwireError
+from .position import MAX_OFFSET
+
+__all__ = [
+    "FLAG_REJECT_UNRECOVERED",
+    "PING",
+    "Command",
+    "ConnectRequest",
+    "ConnectResult",
+    "DisconnectPush",
+    "Empty",
+    "ErrorReply",
+    "HistoryRequest",
+    "HistoryResult",
+    "PublishRequest",
+    "Push",
+    "PushReply",
+    "Reply",
+    "StreamPosition",
+    "SubscribeRequest",
+    "SubscribeResult",
+    "UnsubscribePush",
+    "UnsubscribeRequest",
+    "decode_commands",
+    "encode",
+]
+
+_Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+_Id = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+#: Subscribe flag: answer error 112 instead of ``recovered: false``.
+FLAG_REJECT_UNRECOVERED = 2
+
+#: The server's ping; a client answers with the same bytes.
+PING = b"{}"
+
+
+class StreamPosition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A position as the protocol spells it."""
+
+    offset: _Offset = 0
+    epoch: str = ""
+
+
+class ConnectRequest(msgspec.Struct, frozen=True):
+    """``subs`` (server-side subscriptions to recover) is read and not used: the hub has none."""
+
+    token: str = ""
+    data: Raw | None = None
+    name: Annotated[str, Meta(max_length=64)] = ""
+    version: Annotated[str, Meta(max_length=64)] = ""
+
+
+class SubscribeRequest(msgspec.Struct, frozen=True):
+    """``recover`` asks for what came after ``(epoch, offset)``."""
+
+    channel: str
+    token: str = ""
+    recover: bool = False
+    epoch: str = ""
+    offset: _Offset = 0
+    data: Raw | None = None
+    positioned: bool = False
+    recoverable: bool = False
+    flag: int = 0
+
+
+class UnsubscribeRequest(msgspec.Struct, frozen=True):
+    """Leave a channel."""
+
+    channel: str
+
+
+class PublishRequest(msgspec.Struct, frozen=True):
+    """Publish ``data``, any JSON, to a channel."""
+
+    channel: str
+    data: Raw
+
+
+class HistoryRequest(msgspec.Struct, frozen=True):
+    """``limit`` 0 asks for the position only, -1 for everything there is."""
+
+    channel: str
+    limit: Annotated[int, Meta(ge=-1)] = 0
+    since: StreamPosition | None = None
+    reverse: bool = False
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """A request or result without fields."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """One command: an id and one method."""
+
+    id: _Id = 0
+    connect: ConnectRequest | None = None
+    subscribe: SubscribeRequest | None = None
+    unsubscribe: UnsubscribeRequest | None = None
+    publish: PublishRequest | None = None
+    history: HistoryRequest | None = None
+    presence: Raw | None = None
+    presence_stats: Raw | None = None
+    rpc: Raw | None = None
+    send: Raw | None = None
+    refresh: Raw | None = None
+    sub_refresh: Raw | None = None
+    ping: Raw | None = None
+
+
+_command_decoder = msgspec.json.Decoder(Command)
+
+
+def decode_commands(frame: str | bytes) -> list[Command]:
+    """Return the commands of a frame, in order; one without id and method is a pong.
+
+    Raises:
+        BadRequest: a line is not a command.
+    """
+    commands = []
+    for line in frame.split("\n" if isinstance(frame, str) else b"\n"):  # type: ignore[arg-type]
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            command = _command_decoder.decode(text)
+        # Bad UTF-8 and too deep nesting are not DecodeErrors.
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadRequest(f"expected a command of the Centrifugal protocol; {error}") from None
+        commands.append(command)
+    return commands
+
+
+class ConnectResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``ping`` and ``ttl`` are seconds; ``pong`` asks the client to answer pings."""
+
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int = 0
+    ping: int = 0
+    pong: bool = False
+    session: str = ""
+    node: str = ""
+
+
+class SubscribeResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``offset`` is where the publications that follow begin.
+
+    After a recovery it repeats the position asked for, and ``publications`` come after it.
+    """
+
+    recoverable: bool = False
+    positioned: bool = False
+    epoch: str = ""
+    offset: int = 0
+    publications: list[Raw] = []
+    recovered: bool = False
+    was_recovering: bool = False
+    data: Raw | UnsetType = UNSET
+
+
+class HistoryResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``offset`` and ``epoch`` are the top of the log."""
+
+    publications: list[Raw] = []
+    offset: int = 0
+    epoch: str = ""
+
+
+class ErrorReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a command failed; ``temporary`` means: try again later."""
+
+    code: int
+    message: str
+    temporary: bool = False
+
+    @classmethod
+    def of(cls, error: FanwireError) -> ErrorReply:
+        """Return the reply that tells ``error``."""
+        return cls(error.code, error.message, error.temporary)
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to one command; exactly one of the results, or ``error``."""
+
+    id: int
+    error: ErrorReply | UnsetType = UNSET
+    connect: ConnectResult | UnsetType = UNSET
+    subscribe: SubscribeResult | UnsetType = UNSET
+    unsubscribe: Empty | UnsetType = UNSET
+    publish: Empty | UnsetType = UNSET
+    history: HistoryResult | UnsetType = UNSET
+
+
+class UnsubscribePush(msgspec.Struct, frozen=True):
+    """The hub ended a subscription; codes from 2500 up ask the client to subscribe again."""
+
+    code: int
+    reason: str
+
+
+class DisconnectPush(msgspec.Struct, frozen=True):
+    """The hub ends the connection (for transports without close codes)."""
+
+    code: int
+    reason: str
+
+
+class Push(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something the client did not ask for."""
+
+    channel: str = ""
+    unsubscribe: UnsubscribePush | UnsetType = UNSET
+    disconnect: DisconnectPush | UnsetType = UNSET
+
+
+class PushReply(msgspec.Struct, frozen=True):
+    """A push in its frame."""
+
+    push: Push
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(message: Reply | PushReply) -> bytes:
+    """Return a message as one line of JSON."""
+    return _encode(message)
