@@ -1,0 +1,141 @@
+"""The engine: rooms, who is in them, and following a channel while somebody is.
+
+The first subscriber of a channel makes this node follow it; when the last one leaves, the
+node goes on for a second, because whoever reloads a page comes back at once. A room's lock
+spans the change of members and the call to Redis, so two first subscribers cannot both
+believe that the other one listened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from channels.catalogue import Channel
+from channels.cursor import CursorPosition
+from channels.position import Position
+from channels.publication import Publication
+from hub.room import Member, Room, Subscriber
+from services.event_log import EventLog, Gap, Recovered
+from services.follower import Follower
+
+__all__ = ["Engine", "Joined"]
+
+
+class Joined(NamedTuple):
+    """The result of joining a channel.
+
+    ``publications`` are what the subscriber missed, oldest first; it stands at ``position``
+    (whose publication has the id ``id``) once it took them. ``gap`` is set when it asked to
+    resume and that could not be done. Nothing is delivered live before :meth:`release`:
+    call it as soon as the reply is written, without awaiting in between.
+    """
+
+    publications: list[Publication]
+    position: Position
+    id: str
+    gap: Gap | None
+    member: Member
+
+    def release(self) -> None:
+        """Let live publications through, from the first one after ``position``."""
+        self.member.release(self.position)
+
+
+class Engine:
+    """The rooms of one node."""
+
+    __slots__ = ("_closing", "_follower", "_leaving", "_linger_s", "_log", "_rooms")
+
+    def __init__(self, follower: Follower, log: EventLog, *, linger_s: float = 1.0) -> None:
+        self._follower = follower
+        self._log = log
+        self._linger_s = linger_s
+        self._rooms: dict[str, Room] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def rooms(self) -> dict[str, Room]:
+        """The rooms by channel name; read it, do not change it."""
+        return self._rooms
+
+    async def join(
+        self, channel: Channel, subscriber: Subscriber, since: CursorPosition | None = None
+    ) -> Joined:
+        """Let ``subscriber`` into ``channel``, with what came after ``since`` if given.
+
+        Raises:
+            StoreError: Redis could not be asked; the subscriber is not in.
+        """
+        room, member = await self._enter(channel, subscriber)
+        try:
+            read = await self._catch_up(room, since)
+        except BaseException:
+            self.leave(channel.name, subscriber)
+            raise
+        return Joined(read.publications, read.top, read.top_id, read.gap, member)
+
+    async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:
+        while True:
+            room = self._rooms.setdefault(channel.name, Room(channel))
+            async with room.lock:
+                if self._rooms.get(channel.name) is not room:
+                    continue  # it closed while we waited for the lock
+                if room.linger is not None:
+                    room.linger.cancel()
+                    room.linger = None
+                member = room.enter(subscriber)
+                if room.position.epoch:
+                    return room, member
+                try:
+                    room.position, room.id = await self._follower.start(channel, room)
+                except BaseException:
+                    room.leave(subscriber)
+                    del self._rooms[channel.name]
+                    raise
+                return room, member
+
+    async def _catch_up(self, room: Room, since: CursorPosition | None) -> Recovered:
+        here = Recovered([], room.position, room.id)
+        if since is None:
+            return here
+        if since.position == room.position and since.id in {"", room.id}:
+            return here  # it missed nothing: most reconnects after a short break
+        return await self._log.recover(room.channel, since.position, since.id)
+
+    def leave(self, channel: str, subscriber: Subscriber) -> None:
+        """Let ``subscriber`` out of ``channel``; does nothing when it is not in."""
+        room = self._rooms.get(channel)
+        if room is None:
+            return
+        room.leave(subscriber)
+        if not room and room.linger is None and not self._closing:
+            loop = asyncio.get_running_loop()
+            room.linger = loop.call_later(self._linger_s, self._begin_closing, room)
+
+    def _begin_closing(self, room: Room) -> None:
+        room.linger = None
+        task = asyncio.create_task(self._close_room(room))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _close_room(self, room: Room) -> None:
+        async with room.lock:
+            if room or room.linger is not None or self._rooms.get(room.channel.name) is not room:
+                return  # somebody came back, or it is closed already
+            # The room stays until Redis knows: whoever wants in waits for the lock.
+            await self._follower.stop(room.channel)
+            del self._rooms[room.channel.name]
+
+    async def close(self) -> None:
+        """Stop following everything; nobody is told."""
+        self._closing = True
+        for room in self._rooms.values():
+            if room.linger is not None:
+                room.linger.cancel()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        for room in list(self._rooms.values()):
+            await self._follower.stop(room.channel)
+        self._rooms.clear()

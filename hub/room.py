@@ -1,0 +1,149 @@
+"""A room: the subscribers of one channel on this node.
+
+Decides who gets which publication; does no I/O. A new member is let in before the log is
+read for it, so that nothing falls between history and live. Until it is released, what
+arrives for it is held; then it gets what its history did not contain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from channels.catalogue import Channel
+from channels.position import Position
+from channels.publication import Publication
+from hub.frame import Frame
+from services.event_log import Gap
+
+__all__ = ["Member", "Room", "Subscriber"]
+
+
+class Subscriber(Protocol):
+    """Whoever receives the publications of channels. Must not block and must not raise."""
+
+    def deliver(self, frame: Frame) -> None:
+        """Take the next publication of a channel."""
+
+    def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
+        """Learn that publications of ``channel`` were missed for good.
+
+        What is delivered from now on comes after ``top``.
+        """
+
+
+class Member:
+    """A subscriber on its way into a room: holds back what it must not see yet."""
+
+    __slots__ = ("_after", "_held", "_lost", "_room", "subscriber")
+
+    def __init__(self, room: Room, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self._room = room
+        self._held: list[Frame] | None = []
+        self._after = Position("", 0)
+        self._lost: tuple[Gap, Position, str] | None = None
+
+    def take(self, frame: Frame) -> None:
+        """Take a live publication."""
+        if self._held is not None:
+            self._held.append(frame)
+        elif self._wants(frame):
+            self._room.settle(self)
+            self.subscriber.deliver(frame)
+
+    def _wants(self, frame: Frame) -> bool:
+        # Of another epoch only while the room has not noticed that history began anew; then
+        # it tells of the gap.
+        publication = frame.publication
+        after = self._after
+        return publication.offset > after.offset and publication.epoch == after.epoch
+
+    def lose(self, gap: Gap, top: Position, top_id: str) -> None:
+        """Take the news that the room missed something."""
+        if self._held is not None:
+            self._held.clear()
+            self._lost = (gap, top, top_id)
+        else:
+            self._room.settle(self)
+            self.subscriber.lose(self._room.channel.name, gap, top, top_id)
+
+    def release(self, after: Position) -> None:
+        """Let the subscriber have everything after ``after``, beginning with what was held."""
+        held, self._held = self._held or [], None
+        self._after = after
+        if self._lost is not None:
+            gap, top, top_id = self._lost
+            if top.epoch != after.epoch or top.offset > after.offset:
+                self._after = top
+                self.lose(gap, top, top_id)
+        here = self._room.position
+        if self._after.epoch == here.epoch and self._after.offset <= here.offset:
+            self._room.settle(self)
+        for frame in held:
+            if self._wants(frame):
+                self.subscriber.deliver(frame)
+
+
+class Room:
+    """The members of one channel, and how far the room got.
+
+    ``lock`` is held across "first in listens" and "last out leaves", which await Redis.
+    """
+
+    __slots__ = ("_joining", "_settled", "channel", "id", "linger", "lock", "position", "seen")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.position = Position("", 0)
+        #: Id of the publication at ``position``.
+        self.id = ""
+        #: Publications that came through since the room opened.
+        self.seen = 0
+        self.lock = asyncio.Lock()
+        #: Set while the room is empty and waits for somebody to come back.
+        self.linger: asyncio.TimerHandle | None = None
+        self._settled: dict[Subscriber, None] = {}
+        self._joining: dict[Subscriber, Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._settled) + len(self._joining)
+
+    def __contains__(self, subscriber: Subscriber) -> bool:
+        return subscriber in self._settled or subscriber in self._joining
+
+    def enter(self, subscriber: Subscriber) -> Member:
+        """Let ``subscriber`` in; it is told nothing before its member is released."""
+        member = Member(self, subscriber)
+        self._joining[subscriber] = member
+        return member
+
+    def settle(self, member: Member) -> None:
+        """Make ``member`` one that gets everything as it comes."""
+        if self._joining.pop(member.subscriber, None) is not None:
+            self._settled[member.subscriber] = None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Let ``subscriber`` out; does nothing when it is not in."""
+        self._settled.pop(subscriber, None)
+        self._joining.pop(subscriber, None)
+
+    def on_publication(self, publication: Publication) -> None:
+        """Give a publication to everybody."""
+        self.position = publication.position
+        self.id = publication.id
+        self.seen += 1
+        frame = Frame(publication)
+        # Copies, because a delivery may make its subscriber leave.
+        for subscriber in tuple(self._settled):
+            subscriber.deliver(frame)
+        for member in tuple(self._joining.values()):
+            member.take(frame)
+
+    def on_gap(self, gap: Gap, top: Position, top_id: str) -> None:
+        """Tell everybody that publications were missed."""
+        self.position, self.id = top, top_id
+        for subscriber in tuple(self._settled):
+            subscriber.lose(self.channel.name, gap, top, top_id)
+        for member in tuple(self._joining.values()):
+            member.lose(gap, top, top_id)

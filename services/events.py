@@ -1,0 +1,135 @@
+"""Publishing events and reading them back, by channel name."""
+
+from __future__ import annotations
+
+import fnmatch
+import msgspec
+
+from channels.catalogue import Catalogue, Channel
+from channels.errors import BadRequest
+from channels.event import Event, encode_event, event_type
+from channels.ids import new_id
+from channels.position import Position
+from channels.publication import check_json, encode_body
+from services.event_log import Appended, EventLog, Page
+
+__all__ = ["Events"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Events:
+    """The door to the event logs: names are understood and data is checked here, once."""
+
+    __slots__ = ("catalogue", "log")
+
+    def __init__(self, log: EventLog, catalogue: Catalogue) -> None:
+        self.log = log
+        self.catalogue = catalogue
+
+    async def publish(
+        self,
+        channel: str,
+        event: object,
+        *,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Position:
+        """Publish ``event`` and return where it stands.
+
+        A typed event is its own idempotency key: publishing it again, after an unknown
+        outcome or by mistake, returns the same position. Anything else that msgspec can
+        encode (or ``msgspec.Raw`` JSON) may be published where the channel's declaration
+        lists no events.
+
+        Raises:
+            RequestError: the channel is unknown, does not carry such an event, or the data
+                is too large; nothing was published.
+            StoreUnavailable, StoreRefused: nothing was published; it is safe to try again.
+            OutcomeUnknown: it may have been published; it is safe to try again only with a
+                typed event or an ``idempotency_key``.
+        """
+        found = self.catalogue.find(channel)
+        if isinstance(event, Event):
+            data: bytes | msgspec.Raw = self._encode_event(found, event)
+            id_: str | None = event.id
+            key = idempotency_key or event.id
+        else:
+            data = event if isinstance(event, msgspec.Raw) else _encode(event)
+            id_ = None
+            key = idempotency_key
+        done = await self.append(
+            found, data, id=id_, idempotency_key=key, timeout_s=timeout_s, trusted=id_ is not None
+        )
+        return done.position
+
+    def _encode_event(self, channel: Channel, event: Event) -> bytes:
+        declared = channel.declaration.events
+        if declared and not isinstance(event, declared):
+            carried = ", ".join(sorted(event_type(kind) for kind in declared))
+            raise BadRequest(
+                f"channel {channel.name!r} carries {carried}; got {event_type(type(event))}"
+            )
+        return encode_event(event)
+
+    async def append(
+        self,
+        channel: Channel,
+        data: bytes | msgspec.Raw,
+        *,
+        info: bytes | None = None,
+        tags: dict[str, str] | None = None,
+        id: str | None = None,
+        idempotency_key: str | None = None,
+        trusted: bool = False,
+        timeout_s: float | None = None,
+    ) -> Appended:
+        """Publish JSON on a channel that was found in the catalogue.
+
+        Unless ``trusted``, the data is checked against the channel's declaration, and an
+        event brings its own id and idempotency key. Raises like :meth:`publish`.
+        """
+        text = check_json(data)
+        if not trusted and (event := channel.declaration.check_data(text)) is not None:
+            id, idempotency_key = event.id, idempotency_key or event.id
+        body = encode_body(text, info=info, tags=tags)
+        return await self.log.append(
+            channel,
+            body,
+            id=id or new_id(),
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        since: Position | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> Page:
+        """Return at most ``limit`` publications after ``since`` (before it with ``reverse``).
+
+        Raises:
+            RequestError: the channel is unknown.
+            StoreError: the log could not be read.
+        """
+        return await self.log.read(
+            self.catalogue.find(channel), since=since, limit=limit, reverse=reverse
+        )
+
+    async def remove_history(self, channel: str) -> None:
+        """Forget what is in the channel's log; position and epoch go on."""
+        await self.log.remove(self.catalogue.find(channel))
+
+    async def channels(self, pattern: str = "*") -> dict[str, Position]:
+        """Return the channels that have a log and match the glob ``pattern``, with their tops."""
+        names = [name for name in await self.log.names() if fnmatch.fnmatchcase(name, pattern)]
+        found = [self.catalogue.find(name) for name in names]
+        tops = await self.log.tops(found)
+        return {
+            channel.name: top[0]
+            for channel, top in zip(found, tops, strict=True)
+            if top is not None
+        }

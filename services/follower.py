@@ -1,0 +1,300 @@
+"""Follows channels: every publication once, in order, without holes, or told that one is.
+
+Redis pub/sub is fast and forgets: a killed connection, a full output buffer or a replica
+that moved away lose messages without any error. So a message is only a hint that the log
+grew. :class:`Followed` checks that each message continues the last one; whatever does not
+is resolved by reading the log before anything later is delivered.
+
+Three things start a repair: a message that does not fit, an interruption that the store
+noticed (reconnect, failed probe), and a periodic comparison with the tops of the logs, which
+finds what went missing at the tail, where no later message would reveal it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Protocol
+
+import msgspec
+
+from channels.catalogue import Channel
+from channels.errors import StoreError, UsageError
+from channels.position import Position
+from channels.publication import Publication, publication_prefix
+from services.event_log import EventLog, Gap, Recovered
+from services.store.keys import Keys
+from services.store.port import Store
+
+__all__ = ["Follower", "FollowerSettings", "FollowerStats", "Sink"]
+
+
+class Sink(Protocol):
+    """Who is told what happens on a followed channel. Must not block and must not raise."""
+
+    def on_publication(self, publication: Publication) -> None:
+        """Take the next publication: its offset is one above the previous one's."""
+
+    def on_gap(self, gap: Gap, top: Position, top_id: str) -> None:
+        """Learn that publications were missed for good; what follows comes after ``top``."""
+
+
+class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How closely the follower watches."""
+
+    #: Seconds between two comparisons with the tops of the logs: the longest that a loss at
+    #: the tail stays unnoticed when the store's own probe does not see it.
+    compare_every_s: float = 10.0
+    #: Seconds a message may still be on its way when the log already has it.
+    grace_s: float = 1.0
+    #: Bytes of messages held while a channel is read; more are dropped and read from the log.
+    max_held_bytes: int = 4 * 1024 * 1024
+    #: Channels compared in one round trip.
+    batch: int = 500
+
+
+class FollowerStats(msgspec.Struct):
+    """Counters since start."""
+
+    publications: int = 0
+    repairs: int = 0
+    backfilled: int = 0
+    gaps: int = 0
+    foreign: int = 0
+
+
+class _Followed:
+    """One followed channel: decides what is delivered; does no I/O.
+
+    ``held`` is a list while the log is being read; messages wait in it.
+    """
+
+    __slots__ = (
+        "_held_bytes",
+        "_max_held_bytes",
+        "_on_trouble",
+        "_prefix_length",
+        "_stats",
+        "channel",
+        "held",
+        "id",
+        "position",
+        "repair",
+        "sink",
+        "troubled",
+    )
+
+    def __init__(self, channel: Channel, sink: Sink, follower: Follower) -> None:
+        self.channel = channel
+        self.sink = sink
+        self.position = Position("", 0)
+        self.id = ""
+        self.held: list[Publication] | None = []
+        self.repair: asyncio.Task[None] | None = None
+        #: Whether something happened that the read under way may be too old to show.
+        self.troubled = False
+        self._held_bytes = 0
+        self._max_held_bytes = follower.settings.max_held_bytes
+        self._prefix_length = len(publication_prefix(channel.name))
+        self._stats = follower.stats
+        self._on_trouble = follower.begin_repair
+
+    def on_message(self, payload: bytes) -> None:
+        try:
+            publication = Publication.from_message(self.channel.name, self._prefix_length, payload)
+        except ValueError:
+            # Somebody else writes to our pub/sub channel. The log decides, not the message.
+            self._stats.foreign += 1
+            return
+        if self.held is not None:
+            self._hold(self.held, publication, len(payload))
+        elif self._continues(publication):
+            self._deliver(publication)
+        else:
+            self._on_trouble(self)
+
+    def on_interrupted(self) -> None:
+        self._on_trouble(self)
+
+    def _continues(self, publication: Publication) -> bool:
+        position = self.position
+        return publication.offset == position.offset + 1 and publication.epoch == position.epoch
+
+    def _hold(self, held: list[Publication], publication: Publication, size: int) -> None:
+        self._held_bytes += size
+        if self._held_bytes > self._max_held_bytes:
+            # The hole this leaves is found when the rest is released, and read from the log.
+            held.clear()
+            self._held_bytes = size
+        held.append(publication)
+
+    def _deliver(self, publication: Publication) -> None:
+        self.position = publication.position
+        self.id = publication.id
+        self._stats.publications += 1
+        self.sink.on_publication(publication)
+
+    def begin_reading(self) -> None:
+        """Hold what arrives from now on. What arrived before is in the log, so it can go."""
+        self.held = []
+        self._held_bytes = 0
+        self.troubled = False
+
+    def settle(self, read: Recovered) -> bool:
+        """Deliver what was read and then what was held; return whether nothing is missing."""
+        if read.gap is not None:
+            self._stats.gaps += 1
+            self.sink.on_gap(read.gap, read.top, read.top_id)
+        for publication in read.publications:
+            self._stats.backfilled += 1
+            self._deliver(publication)
+        return self.release(read.top, read.top_id)
+
+    def release(self, top: Position, top_id: str) -> bool:
+        """Go on from ``top`` with what was held; return whether nothing is missing."""
+        self.position, self.id = top, top_id
+        held, self.held = self.held or [], None
+        for publication in held:
+            if publication.epoch == top.epoch and publication.offset <= self.position.offset:
+                continue  # it was read from the log already
+            if not self._continues(publication):
+                return False
+            self._deliver(publication)
+        return True
+
+
+class Follower:
+    """Follows any number of channels of one store for one process.
+
+    ``run`` must be running for the periodic comparison; everything else works without it.
+    """
+
+    def __init__(
+        self, store: Store, log: EventLog, keys: Keys, settings: FollowerSettings | None = None
+    ) -> None:
+        self.settings = settings or FollowerSettings()
+        self.stats = FollowerStats()
+        self._store = store
+        self._log = log
+        self._keys = keys
+        self._followed: dict[str, _Followed] = {}
+
+    async def start(self, channel: Channel, sink: Sink) -> tuple[Position, str]:
+        """Follow ``channel``; return the position, and the id there, after which ``sink`` is told.
+
+        Publications that come in while the log is read are told to the sink before this
+        returns; the position is that of the last one told.
+
+        Raises:
+            StoreError: the channel is not followed.
+            UsageError: it is followed already.
+        """
+        if channel.name in self._followed:
+            raise UsageError(f"channel {channel.name!r} is followed already")
+        followed = _Followed(channel, sink, self)
+        self._followed[channel.name] = followed
+        pubsub = self._keys.pubsub(channel)
+        try:
+            await self._store.listen(pubsub, followed)
+            page = await self._log.read(channel, limit=0)
+        except BaseException:
+            del self._followed[channel.name]
+            with contextlib.suppress(StoreError):
+                await self._store.unlisten(pubsub)
+            raise
+        if not followed.release(page.top, page.top_id):
+            self.begin_repair(followed)
+        return followed.position, followed.id
+
+    async def stop(self, channel: Channel) -> None:
+        """Stop following; the sink is told nothing after this returns."""
+        followed = self._followed.pop(channel.name, None)
+        if followed is None:
+            return
+        await _cancel(followed.repair)
+        with contextlib.suppress(StoreError):  # without a connection there is nothing to undo
+            await self._store.unlisten(self._keys.pubsub(channel))
+
+    async def close(self) -> None:
+        """End every repair that is under way."""
+        for followed in list(self._followed.values()):
+            await _cancel(followed.repair)
+        self._followed.clear()
+
+    def begin_repair(self, followed: _Followed) -> None:
+        """Have the log read and the channel set right; does nothing while that is under way."""
+        if self._followed.get(followed.channel.name) is not followed:
+            return
+        if followed.repair is not None and not followed.repair.done():
+            followed.troubled = True
+            return
+        self.stats.repairs += 1
+        followed.repair = asyncio.create_task(self._repair(followed))
+
+    async def _repair(self, followed: _Followed) -> None:
+        delay_s = 0.05
+        while True:
+            followed.begin_reading()
+            try:
+                read = await self._log.recover(followed.channel, followed.position, followed.id)
+                if read.gap is Gap.FORKED:
+                    await self._log.fork(followed.channel, followed.position.epoch)
+                    continue
+            except StoreError:
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                delay_s = min(delay_s * 2, 1.0)
+                continue
+            if followed.settle(read) and not followed.troubled:
+                return
+
+    async def run(self) -> None:
+        """Compare every followed channel with its log, for ever."""
+        while True:
+            await asyncio.sleep(self.settings.compare_every_s)
+            with contextlib.suppress(StoreError):  # while Redis is away there is nothing to compare
+                await self.compare()
+
+    async def compare(self) -> None:
+        """Compare every followed channel with the top of its log once; repair what differs.
+
+        Raises:
+            StoreError: the tops could not be read.
+        """
+        behind: list[tuple[_Followed, Position]] = []
+        quiet = [followed for followed in self._followed.values() if followed.held is None]
+        for start in range(0, len(quiet), self.settings.batch):
+            batch = quiet[start : start + self.settings.batch]
+            before = [(followed.position, followed.id) for followed in batch]
+            tops = await self._log.tops([followed.channel for followed in batch])
+            for followed, (position, id_), top in zip(batch, before, tops, strict=True):
+                match _compare(position, id_, top):
+                    case "same":
+                        pass
+                    case "behind" if top is not None:
+                        behind.append((followed, top[0]))
+                    case _:
+                        self.begin_repair(followed)
+        if not behind:
+            return
+        await asyncio.sleep(self.settings.grace_s)
+        for followed, top_position in behind:
+            position = followed.position
+            if position.epoch != top_position.epoch or position.offset < top_position.offset:
+                self.begin_repair(followed)
+
+
+def _compare(position: Position, id: str, top: tuple[Position, str] | None) -> str:
+    """Return "same", "behind" (perhaps only for the moment) or "different"."""
+    if top is None or top[0].epoch != position.epoch or top[0].offset < position.offset:
+        return "different"
+    if top[0].offset > position.offset:
+        return "behind"
+    return "same" if top[1] == id else "different"
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
