@@ -34,7 +34,7 @@ class Services:
     ends everything, the store included.
     """
 
-    __slots__ = ("_watch", "catalogue", "events", "follower", "keys", "store")
+    __slots__ = ("_wait", "_watch", "catalogue", "events", "follower", "keys", "store")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Services:
         catalogue: Catalogue | None = None,
         prefix: str = "fw",
         follower: FollowerSettings | None = None,
+        wait: bool = True,
     ) -> None:
         self.store = store
         self.catalogue = catalogue or Catalogue()
@@ -50,21 +51,30 @@ class Services:
         log = EventLog(store, self.keys)
         self.events = Events(log, self.catalogue)
         self.follower = Follower(store, log, self.keys, follower)
+        self._wait = wait
         self._watch: asyncio.Task[None] | None = None
 
     @classmethod
     def connect(
-        cls, url: str, *, catalogue: Catalogue | None = None, prefix: str = "fw"
+        cls,
+        url: str,
+        *,
+        catalogue: Catalogue | None = None,
+        prefix: str = "fw",
+        wait: bool = True,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
+
+        Entering waits for the server and raises ``StoreUnavailable`` when it is away; with
+        ``wait`` off it does not, and ``store.ready`` tells.
 
         Raises:
             SettingsError: the URL is not one that a store understands.
         """
-        return cls(TcpStore(url), catalogue=catalogue, prefix=prefix)
+        return cls(TcpStore(url), catalogue=catalogue, prefix=prefix, wait=wait)
 
     async def __aenter__(self) -> Self:
-        await self.store.open()
+        await self.store.open(wait=self._wait)
         self._watch = asyncio.create_task(self.follower.run(), name="fanwire-follower")
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+
 import msgspec
 
 from channels.catalogue import Catalogue, Channel
@@ -51,16 +52,19 @@ class Events:
         """
         found = self.catalogue.find(channel)
         if isinstance(event, Event):
-            data: bytes | msgspec.Raw = self._encode_event(found, event)
-            id_: str | None = event.id
-            key = idempotency_key or event.id
+            done = await self.append(
+                found,
+                self._encode_event(found, event),
+                id=event.id,
+                idempotency_key=idempotency_key or event.id,
+                trusted=True,
+                timeout_s=timeout_s,
+            )
         else:
             data = event if isinstance(event, msgspec.Raw) else _encode(event)
-            id_ = None
-            key = idempotency_key
-        done = await self.append(
-            found, data, id=id_, idempotency_key=key, timeout_s=timeout_s, trusted=id_ is not None
-        )
+            done = await self.append(
+                found, data, idempotency_key=idempotency_key, timeout_s=timeout_s
+            )
         return done.position
 
     def _encode_event(self, channel: Channel, event: Event) -> bytes:

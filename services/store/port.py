@@ -48,6 +48,13 @@ class Store(Protocol):
     caller.
     """
 
+    async def open(self, *, wait: bool = True) -> None:
+        """Connect, and stay connected until :meth:`close`.
+
+        With ``wait`` it returns when the server answers, or raises ``StoreUnavailable`` or
+        ``StoreRefused``; without, it returns at once and ``ready`` tells.
+        """
+
     async def execute(self, *command: Argument, timeout_s: float | None = None) -> Reply:
         """Send one command and return its reply; an error reply raises ``StoreRefused``."""
 
