@@ -267,12 +267,15 @@ class UnsubscribeCode:
 class Disconnects:
     """The disconnects the hub sends."""
 
+    #: The client went away by itself; never sent.
+    CLOSED = Disconnect(3000, "connection closed")
     SHUTDOWN = Disconnect(3001, "shutdown")
     SERVER_ERROR = Disconnect(3004, "internal server error")
     EXPIRED = Disconnect(3005, "token expired")
     SLOW = Disconnect(3008, "slow consumer")
     INSUFFICIENT_STATE = Disconnect(3010, "insufficient state")
     NO_PONG = Disconnect(3012, "no pong")
+    TOO_MANY_REQUESTS = Disconnect(3013, "too many requests")
     INVALID_TOKEN = Disconnect(3500, "invalid token")
     BAD_REQUEST = Disconnect(3501, "bad request")
     #: No successful connect command in time.
@@ -281,4 +284,3 @@ class Disconnects:
     CHANNEL_LIMIT = Disconnect(3505, "channel limit")
     INAPPROPRIATE_PROTOCOL = Disconnect(3506, "inappropriate protocol")
     PERMISSION_DENIED = Disconnect(3507, "permission denied")
-    TOO_MANY_ERRORS = Disconnect(3509, "too many errors")

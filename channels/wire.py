@@ -32,6 +32,8 @@ __all__ = [
     "PublishRequest",
     "Push",
     "PushReply",
+    "RefreshRequest",
+    "RefreshResult",
     "Reply",
     "StreamPosition",
     "SubscribeRequest",
@@ -104,6 +106,12 @@ class HistoryRequest(msgspec.Struct, frozen=True):
     reverse: bool = False
 
 
+class RefreshRequest(msgspec.Struct, frozen=True):
+    """Go on with a new token of the same user."""
+
+    token: str
+
+
 class Empty(msgspec.Struct, frozen=True):
     """A request or result without fields."""
 
@@ -119,9 +127,9 @@ class Command(msgspec.Struct, frozen=True):
     history: HistoryRequest | None = None
     presence: Raw | None = None
     presence_stats: Raw | None = None
+    refresh: RefreshRequest | None = None
     rpc: Raw | None = None
     send: Raw | None = None
-    refresh: Raw | None = None
     sub_refresh: Raw | None = None
     ping: Raw | None = None
 
@@ -186,6 +194,15 @@ class HistoryResult(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: str = ""
 
 
+class RefreshResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``ttl`` is the seconds until the next refresh."""
+
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int = 0
+
+
 class ErrorReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a command failed; ``temporary`` means: try again later."""
 
@@ -209,6 +226,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     unsubscribe: Empty | UnsetType = UNSET
     publish: Empty | UnsetType = UNSET
     history: HistoryResult | UnsetType = UNSET
+    refresh: RefreshResult | UnsetType = UNSET
 
 
 class UnsubscribePush(msgspec.Struct, frozen=True):

@@ -66,3 +66,8 @@ class Outbox:
             self._backlog = 0
             self.ready.clear()
         return "\n".join(texts)
+
+    def clear(self) -> None:
+        """Forget what waits, but keep ``ready`` as it is: the writer still has to look."""
+        self._items.clear()
+        self._bytes = self._backlog = 0

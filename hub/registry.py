@@ -1,0 +1,60 @@
+"""The live connections of this node, of every transport."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from channels.errors import Disconnect, Disconnects, TooManyRequests
+
+__all__ = ["Client", "Registry"]
+
+
+class Client(Protocol):
+    """A connected client, whatever carries it."""
+
+    @property
+    def user(self) -> str:
+        """Id of the user, empty while unknown or anonymous."""
+
+    def end(self, disconnect: Disconnect) -> None:
+        """Say goodbye and close; returns at once."""
+
+
+class Registry:
+    """Counts the clients of this node, bounds them, and can end them all."""
+
+    __slots__ = ("_clients", "_ending", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._clients: dict[Client, None] = {}
+        self._limit = limit
+        self._ending: Disconnect | None = None
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def count_users(self) -> int:
+        """Return how many different users are connected."""
+        return len({client.user for client in self._clients if client.user})
+
+    def add(self, client: Client) -> None:
+        """Count ``client`` in.
+
+        Raises:
+            TooManyRequests: this node has as many clients as it may have.
+        """
+        if len(self._clients) >= self._limit:
+            raise TooManyRequests(f"this node has its {self._limit} clients; try again later")
+        self._clients[client] = None
+        if self._ending is not None:
+            client.end(self._ending)
+
+    def remove(self, client: Client) -> None:
+        """Count ``client`` out; does nothing when it is not in."""
+        self._clients.pop(client, None)
+
+    def end_all(self, disconnect: Disconnect = Disconnects.SHUTDOWN) -> None:
+        """End every client, and whoever still comes."""
+        self._ending = disconnect
+        for client in list(self._clients):
+            client.end(disconnect)

@@ -1,0 +1,128 @@
+"""The bidirectional protocol over WebSocket, on any ASGI server.
+
+A thin shell: one task reads frames into the driver, one writes its outbox out. While the
+driver works on a frame no further one is read, so a client that asks faster than it is
+served is slowed down by TCP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from channels.errors import Disconnect, Disconnects, TooManyRequests
+from channels.publication import MAX_DATA_BYTES
+from hub.driver import Driver
+from hub.origin import origin_of
+
+if TYPE_CHECKING:
+    from hub.runtime import Hub
+
+__all__ = ["WebSocketEndpoint"]
+
+_log = structlog.get_logger(__name__)
+
+#: Close code of RFC 6455 for a message that is larger than the receiver takes.
+_MESSAGE_TOO_BIG = Disconnect(1009, f"a message may have {MAX_DATA_BYTES} bytes")
+#: Seconds that the goodbye to a client that stopped reading may take.
+_GOODBYE_S = 1.0
+
+
+class WebSocketEndpoint:
+    """ASGI application for ``/connection/websocket``."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection from handshake to end."""
+        await receive()  # websocket.connect
+        if not self._hub.origins.allow(scope):
+            _log.info("refused a handshake", origin=origin_of(scope))
+            await _deny(scope, send, 403, b"origin not allowed\n")
+            return
+        await send({"type": "websocket.accept"})
+        if any("protobuf" in name for name in scope["subprotocols"]):
+            await _close(send, Disconnects.INAPPROPRIATE_PROTOCOL)
+            return
+        driver = self._hub.new_driver()
+        try:
+            self._hub.registry.add(driver)
+        except TooManyRequests:
+            driver.gone()
+            await _close(send, Disconnects.CONNECTION_LIMIT)
+            return
+        try:
+            await _serve(driver, receive, send)
+        finally:
+            driver.gone()
+            self._hub.registry.remove(driver)
+
+
+async def _serve(driver: Driver, receive: Receive, send: Send) -> None:
+    """Carry frames both ways until either side ends."""
+    writer = asyncio.create_task(_write(driver, send))
+    # A client that stopped reading keeps the writer waiting for ever.
+    driver.on_drop = writer.cancel
+    try:
+        await _read(driver, receive, writer)
+    finally:
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+    if writer.cancelled() and driver.closing is not None:
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            await _close(send, driver.closing)
+
+
+async def _read(driver: Driver, receive: Receive, writer: asyncio.Task[None]) -> None:
+    """Feed frames to the driver until the client goes or the writer is done."""
+    while True:
+        reading: asyncio.Future[Message] = asyncio.ensure_future(receive())
+        await asyncio.wait((reading, writer), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            reading.cancel()
+            return
+        message = reading.result()
+        if message["type"] == "websocket.disconnect":
+            return
+        frame: str | bytes = message.get("text") or message.get("bytes") or ""
+        if len(frame) > MAX_DATA_BYTES:
+            driver.end(_MESSAGE_TOO_BIG)
+        else:
+            await driver.receive(frame)
+
+
+async def _write(driver: Driver, send: Send) -> None:
+    """Write the outbox out, then close as the driver says."""
+    outbox = driver.outbox
+    with contextlib.suppress(OSError):  # the server's word for a client that is gone
+        while True:
+            if text := outbox.take():
+                await send({"type": "websocket.send", "text": text})
+            elif driver.closing is not None:
+                await _close(send, driver.closing)
+                return
+            else:
+                await outbox.ready.wait()
+
+
+async def _close(send: Send, disconnect: Disconnect) -> None:
+    async with asyncio.timeout(_GOODBYE_S):
+        await send(
+            {"type": "websocket.close", "code": disconnect.code, "reason": disconnect.reason}
+        )
+
+
+async def _deny(scope: Scope, send: Send, status: int, body: bytes) -> None:
+    """Refuse the handshake, with a status and a sentence where the server can send them."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
