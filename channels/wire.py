@@ -20,6 +20,7 @@ from .position import MAX_OFFSET
 
 __all__ = [
     "FLAG_REJECT_UNRECOVERED",
+    "NO_DATA",
     "PING",
     "Command",
     "ConnectRequest",
@@ -50,6 +51,9 @@ _Id = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 #: Subscribe flag: answer error 112 instead of ``recovered: false``.
 FLAG_REJECT_UNRECOVERED = 2
 
+#: What an absent field of any JSON is (msgspec has no ``Raw | None``).
+NO_DATA = Raw()
+
 #: The server's ping; a client answers with the same bytes.
 PING = b"{}"
 
@@ -65,7 +69,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     """``subs`` (server-side subscriptions to recover) is read and not used: the hub has none."""
 
     token: str = ""
-    data: Raw | None = None
+    data: Raw = NO_DATA
     name: Annotated[str, Meta(max_length=64)] = ""
     version: Annotated[str, Meta(max_length=64)] = ""
 
@@ -78,7 +82,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     recover: bool = False
     epoch: str = ""
     offset: _Offset = 0
-    data: Raw | None = None
+    data: Raw = NO_DATA
     positioned: bool = False
     recoverable: bool = False
     flag: int = 0
@@ -125,13 +129,13 @@ class Command(msgspec.Struct, frozen=True):
     unsubscribe: UnsubscribeRequest | None = None
     publish: PublishRequest | None = None
     history: HistoryRequest | None = None
-    presence: Raw | None = None
-    presence_stats: Raw | None = None
+    presence: Raw = NO_DATA
+    presence_stats: Raw = NO_DATA
     refresh: RefreshRequest | None = None
-    rpc: Raw | None = None
-    send: Raw | None = None
-    sub_refresh: Raw | None = None
-    ping: Raw | None = None
+    rpc: Raw = NO_DATA
+    send: Raw = NO_DATA
+    sub_refresh: Raw = NO_DATA
+    ping: Raw = NO_DATA
 
 
 _command_decoder = msgspec.json.Decoder(Command)
