@@ -10,7 +10,7 @@ command are tolerated, because newer clients send more than this hub knows.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -63,7 +63,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     """``subs`` (server-side subscriptions to recover) is read and not used: the hub has none."""
 
     token: str = ""
-    data: Raw | None = None
+    data: Any = None
     name: Annotated[str, Meta(max_length=64)] = ""
     version: Annotated[str, Meta(max_length=64)] = ""
 
@@ -76,7 +76,7 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     recover: bool = False
     epoch: str = ""
     offset: _Offset = 0
-    data: Raw | None = None
+    data: Any = None
     positioned: bool = False
     recoverable: bool = False
     flag: int = 0
@@ -99,17 +99,20 @@ class HistoryRequest(msgspec.Struct, frozen=True):
     """``limit`` 0 asks for the position only, -1 for everything there is."""
 
     channel: str
-    limit: Annotated[int, Meta(ge=-1)] = 0
+    limit: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 0
     since: StreamPosition | None = None
     reverse: bool = False
 
 
 class Empty(msgspec.Struct, frozen=True):
-    """A request or result without fields."""
+    """A request or result without fields (or whose fields nobody reads)."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One command: an id and one method."""
+    """One command: an id and one method; every method that was not given is None.
+
+    That there is exactly one is for the connection to judge: it knows which it serves.
+    """
 
     id: _Id = 0
     connect: ConnectRequest | None = None
@@ -117,13 +120,14 @@ class Command(msgspec.Struct, frozen=True):
     unsubscribe: UnsubscribeRequest | None = None
     publish: PublishRequest | None = None
     history: HistoryRequest | None = None
-    presence: Raw | None = None
-    presence_stats: Raw | None = None
-    rpc: Raw | None = None
-    send: Raw | None = None
-    refresh: Raw | None = None
-    sub_refresh: Raw | None = None
-    ping: Raw | None = None
+    # Not Raw | None: msgspec accepts nothing but null for that.
+    presence: Empty | None = None
+    presence_stats: Empty | None = None
+    rpc: Empty | None = None
+    send: Empty | None = None
+    refresh: Empty | None = None
+    sub_refresh: Empty | None = None
+    ping: Empty | None = None
 
 
 _command_decoder = msgspec.json.Decoder(Command)
@@ -131,6 +135,9 @@ _command_decoder = msgspec.json.Decoder(Command)
 
 def decode_commands(frame: str | bytes) -> list[Command]:
     """Return the commands of a frame, in order; one without id and method is a pong.
+
+    A frame of nothing but whitespace has none. The ``data`` of a publish command is checked
+    for its structure only: :func:`~channels.publication.check_json` does the rest.
 
     Raises:
         BadRequest: a line is not a command.
