@@ -169,7 +169,11 @@ _UNDECLARED = ChannelDeclaration("undeclared:any", subscribe="anyone", publish="
 
 
 class Catalogue:
-    """The declarations of one hub, found by a channel's name."""
+    """The declarations of one hub, found by a channel's name.
+
+    Where several match, the one with the fewest parameters holds, then the one declared first:
+    ``a:admin`` is never taken for an ``a:{x}``, whatever the order.
+    """
 
     __slots__ = ("_by_namespace", "open")
 
@@ -182,17 +186,19 @@ class Catalogue:
         """Collect declarations.
 
         Raises:
-            SettingsError: two declarations have the same pattern.
+            SettingsError: two declarations have the same pattern, names of parameters apart.
         """
         #: Whether channels that nobody declared work, with default options.
         self.open = allow_undeclared
         self._by_namespace: dict[str, list[ChannelDeclaration]] = {}
-        patterns: set[str] = set()
+        shapes: set[str] = set()
         for declaration in declarations:
-            if declaration.pattern in patterns:
+            if declaration.shape in shapes:
                 raise SettingsError(f"channel pattern {declaration.pattern!r} is declared twice")
-            patterns.add(declaration.pattern)
+            shapes.add(declaration.shape)
             self._by_namespace.setdefault(declaration.namespace, []).append(declaration)
+        for alike in self._by_namespace.values():
+            alike.sort(key=lambda declaration: len(declaration.params))
 
     def __iter__(self) -> Iterator[ChannelDeclaration]:
         """Yield the declarations, namespace by namespace."""

@@ -28,6 +28,7 @@ _is_channel = re.compile(r"\A[A-Za-z0-9_.@:#$/&=+!~%-]{1,255}\Z").match
 
 _PARAM = re.compile(r"\{([a-z_]+)\}")
 _ID_BODY = ID_PATTERN.removeprefix(r"\A").removesuffix(r"\Z")
+_OUTSIDE_IDS = re.compile(r"[^A-Za-z0-9_.@-]")
 
 
 def check_channel(name: str) -> str:
@@ -59,9 +60,12 @@ class ChannelDeclaration:
     """One kind of channel.
 
     ``pattern`` is literal text with ``{parameters}``, such as ``session:{workspace}:{session}``;
-    every parameter is an id. ``root`` names the parameter of the aggregate the channel
-    belongs to: its log lives in that aggregate's hash slot, so that one script can change
-    the aggregate and append the event. Without ``events`` the channel carries any JSON.
+    every parameter is an id, and between two of them stands something that no id contains, so
+    that a name has one reading. The namespace is literal.
+
+    ``root`` names the parameter of the aggregate the channel belongs to: its log lives in that
+    aggregate's hash slot, so that one script can change the aggregate and append the event.
+    Without ``events`` the channel carries any JSON.
     """
 
     __slots__ = (
@@ -95,8 +99,8 @@ class ChannelDeclaration:
         """Declare a channel.
 
         Raises:
-            SettingsError: the pattern has no namespace, ``root`` or a rule names a
-                parameter it does not have, or a rule is unknown.
+            SettingsError: the pattern has no literal namespace or more than one reading,
+                ``root`` or a rule names a parameter it does not have, or a rule is unknown.
         """
         self.pattern = pattern
         self.params = tuple(_PARAM.findall(pattern))
@@ -119,10 +123,17 @@ class ChannelDeclaration:
         self._decoder = EventDecoder(events) if events else None
 
     def _check(self) -> None:
-        if not _is_channel(_PARAM.sub("x", self.pattern)) or ":" not in self.pattern:
+        namespace, _, rest = self.pattern.partition(":")
+        if not (namespace and rest and _is_channel(f"{namespace}:{_PARAM.sub('x', rest)}")):
             raise SettingsError(
                 f"channel pattern {self.pattern!r}: expected 'namespace:rest', where the rest "
-                "is literal text and {parameters}"
+                "is literal text and {parameters} in lower case"
+            )
+        between = _PARAM.split(self.pattern)[2:-1:2]
+        if not all(map(_OUTSIDE_IDS.search, between)):
+            raise SettingsError(
+                f"channel pattern {self.pattern!r} has more than one reading: put a ':' or "
+                "another character that no id contains between two parameters"
             )
         if len(set(self.params)) != len(self.params):
             raise SettingsError(f"channel pattern {self.pattern!r} names a parameter twice")
@@ -137,20 +148,26 @@ class ChannelDeclaration:
         return f"ChannelDeclaration({self.pattern!r})"
 
     @property
+    def shape(self) -> str:
+        """The pattern without the names of its parameters: what two declarations cannot share."""
+        return _PARAM.sub("{}", self.pattern)
+
+    @property
     def namespace(self) -> str:
         """The text before the first ``:``; declarations are found by it."""
         return self.pattern.split(":", 1)[0]
 
     def match(self, name: str) -> dict[str, str] | None:
         """Return the parameters in ``name``, or None when it is not such a channel."""
-        found = self._regex.fullmatch(name)
+        found = self._regex.fullmatch(name) if len(name) <= MAX_CHANNEL_LENGTH else None
         return None if found is None else found.groupdict()
 
-    def name(self, **params: str) -> str:
+    def name(self, /, **params: str) -> str:
         """Return the channel's name for these parameters.
 
         Raises:
-            BadRequest: a parameter is missing, unknown, or not an id.
+            BadRequest: a parameter is missing, unknown, or not an id, or the name is longer
+                than 255 characters.
         """
         if set(params) != set(self.params):
             raise BadRequest(
@@ -159,10 +176,13 @@ class ChannelDeclaration:
             )
         for param, value in params.items():
             check_id(value, param)
-        return self.pattern.format_map(params)
+        return check_channel(self.pattern.format_map(params))
 
     def check_data(self, data: bytes) -> Event | None:
         """Return the event in ``data``, or None when the channel carries any JSON.
+
+        ``data`` has passed :func:`~channels.publication.check_json`, which sees more: what an
+        event carries verbatim is looked at for its structure only.
 
         Raises:
             BadRequest: the channel does not carry such an event.

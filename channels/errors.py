@@ -21,7 +21,7 @@ secrets, because they travel to the client and into logs.
     |- StoreError               Redis could not do it
     |  |- StoreUnavailable      100  temporary; certainly not executed
     |  |- OutcomeUnknown        100  temporary; sent, no reply: it may have been executed
-    |  '- StoreRefused          100  the server answered with an error
+    |  '- StoreRefused          100  temporary; the server answered with an error
     |- HubError                 a client could not do it
     |  |- HubUnavailable        the hub could not be reached; certainly not executed
     |  '- HubOutcomeUnknown     sent, no reply: it may have been executed

@@ -4,6 +4,9 @@ A subclass is one type of event: its ``tag`` is the wire name (``type``), its ``
 struct of its own. Tags are spelled out, because renaming a class must not change the wire.
 Fields added later have defaults; unknown fields are tolerated, so that an older reader
 understands a newer writer.
+
+What the constructor fills in for a writer (id, source, specversion, time) must stand in the
+JSON: a reader that filled it in would invent it, and another reader something else.
 """
 
 from __future__ import annotations
@@ -16,8 +19,16 @@ from msgspec import UNSET, Meta, UnsetType
 
 from .errors import BadRequest
 from .ids import Id, new_id
+from .publication import check_json
 
 __all__ = ["Event", "EventDecoder", "encode_event", "event_type"]
+
+
+#: A URI reference, as far as a linear pattern can tell: no control characters, no spaces.
+_Source = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,512}\Z")]
+#: CloudEvents forbids control characters in every attribute.
+_Subject = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{1,512}\Z")]
+_Time = Annotated[datetime, Meta(tz=True)]
 
 
 def _now() -> datetime:
@@ -34,26 +45,59 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
     data: Any
     id: Id = msgspec.field(default_factory=new_id)
-    source: Annotated[str, Meta(min_length=1, max_length=512)] = "/fanwire"
+    source: _Source = "/fanwire"
     specversion: Literal["1.0"] = "1.0"
-    time: Annotated[datetime, Meta(tz=True)] = msgspec.field(default_factory=_now)
-    subject: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType = UNSET
+    time: _Time = msgspec.field(default_factory=_now)
+    subject: _Subject | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()
 
 
 def event_type(kind: type[Event]) -> str:
-    """Return the CloudEvents ``type`` of an event class, such as ``session.created``."""
+    """Return the CloudEvents ``type`` of an event class, such as ``session.created``.
+
+    Raises:
+        TypeError: the class spells out no tag.
+    """
     tag = kind.__struct_config__.tag
-    if not isinstance(tag, str):
+    # Without a tag of its own a class has its name for one, and renaming it would break.
+    if not isinstance(tag, str) or tag == kind.__name__:
         raise TypeError(f"{kind.__name__} is not a concrete event: it spells out no tag")
     return tag
 
 
 def encode_event(event: Event) -> bytes:
-    """Return ``event`` as JSON without newlines."""
-    return _encoder.encode(event)
+    """Return ``event`` as JSON without newlines.
+
+    Values are encoded, not validated: :meth:`EventDecoder.decode` does that. NaN and
+    infinities become null.
+
+    Raises:
+        BadRequest: it holds something that JSON cannot say (an object of an unknown type, a
+            lone surrogate), or nests too deep.
+    """
+    try:
+        text = _encoder.encode(event)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"the event cannot be told in JSON; {error}") from None
+    if b"\n" in text or b"\r" in text:
+        # Only verbatim JSON (Raw) can bring line ends; they stay only where they mean nothing.
+        return check_json(text)
+    return text
+
+
+class _Required(msgspec.Struct):
+    """What no reader may fill in."""
+
+    id: Id
+    source: str
+    specversion: str
+    type: str
+    time: str
+
+
+_required_decoder = msgspec.json.Decoder(_Required)
 
 
 class EventDecoder:
@@ -75,7 +119,9 @@ class EventDecoder:
             BadRequest: it is not one of the types, or not a valid event of its type.
         """
         try:
-            return self._decoder.decode(data)
+            event = self._decoder.decode(data)
+            _required_decoder.decode(data)
         # Bad UTF-8 and too deep nesting are not DecodeErrors.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"expected an event of type {self._types}; {error}") from None
+        return event

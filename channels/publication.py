@@ -12,6 +12,9 @@ what is read back. None contains a newline: newlines separate messages on the wi
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
+
 import msgspec
 
 from .errors import BadRequest, LimitExceeded
@@ -19,6 +22,7 @@ from .position import Position
 
 __all__ = [
     "MAX_DATA_BYTES",
+    "MAX_DEPTH",
     "Publication",
     "check_json",
     "encode_body",
@@ -29,8 +33,26 @@ __all__ = [
 #: accepted, the payload limit of the queues, and a sixteenth of what a slow reader may owe.
 MAX_DATA_BYTES = 64 * 1024
 
+#: Deepest nesting of ``data``. Parsers of other languages stop at 128 by default, and the
+#: push around ``data`` nests too. Without a bound of our own it would be the interpreter's
+#: recursion limit, less whatever the caller's stack already holds.
+MAX_DEPTH = 100
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+# Possessive, so that the time is linear whatever the text.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+_NOT_A_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_DEPTH_CHANGE = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def _is_deep(text: bytes) -> bool:
+    """Return whether valid JSON nests deeper than allowed."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = _STRING.sub(b"", text).translate(None, _NOT_A_BRACKET)
+    return max(accumulate(map(_DEPTH_CHANGE.__getitem__, brackets)), default=0) > MAX_DEPTH
 
 
 def check_json(data: bytes | bytearray | memoryview | msgspec.Raw) -> bytes:
@@ -38,7 +60,8 @@ def check_json(data: bytes | bytearray | memoryview | msgspec.Raw) -> bytes:
 
     Raises:
         LimitExceeded: it is larger than 64 KiB.
-        BadRequest: it is not JSON, not UTF-8, holds a lone surrogate, or nests too deep.
+        BadRequest: it is not one JSON value, not UTF-8, holds a lone surrogate or a number
+            that is out of range, or nests deeper than 100.
     """
     text = bytes(data)
     if len(text) > MAX_DATA_BYTES:
@@ -47,7 +70,11 @@ def check_json(data: bytes | bytearray | memoryview | msgspec.Raw) -> bytes:
         _decode(text)
     # Bad UTF-8 and too deep nesting are not DecodeErrors.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"data must be JSON in UTF-8; {error}") from None
+        raise BadRequest(
+            f"data must be one JSON value in UTF-8, without lone surrogates; {error}"
+        ) from None
+    if _is_deep(text):
+        raise BadRequest(f"data must not nest deeper than {MAX_DEPTH}")
     if b"\n" in text or b"\r" in text:
         # Valid JSON has raw line ends only between tokens, where a space means the same.
         text = text.replace(b"\r", b" ").replace(b"\n", b" ")
@@ -61,12 +88,18 @@ def encode_body(
 
     ``data`` and ``info`` are JSON without newlines (see :func:`check_json`); ``info`` is the
     client that published, absent for publications of the server.
+
+    Raises:
+        BadRequest: a tag holds a lone surrogate.
     """
     parts = [b'"data":', data]
     if info is not None:
         parts += (b',"info":', info)
     if tags:
-        parts += (b',"tags":', _encode(tags))
+        try:
+            parts += (b',"tags":', _encode(tags))
+        except UnicodeEncodeError as error:
+            raise BadRequest(f"tags must be text without lone surrogates; {error}") from None
     parts.append(b"}")
     return b"".join(parts)
 
@@ -80,9 +113,9 @@ def publication_prefix(channel: str) -> bytes:
 
 
 #: ``{"push":`` before, ``}`` after what is inside.
-_PUSH_START = len(b'{"push":')
-#: The publication object starts one brace before ``"offset":``.
-_OBJECT_LENGTH = len(b'{"offset":')
+_PUSH_START = b'{"push":'
+#: How a publication object starts; it ends before the two braces at the wire's end.
+_OBJECT_START = b'{"offset":'
 
 
 class Publication:
@@ -120,23 +153,21 @@ class Publication:
             ValueError: the message is not one of ours.
         """
         epoch, offset, id_, wire = message.split(b" ", 3)
-        if wire[:_PUSH_START] != b'{"push":':
-            raise ValueError("no push in the message")
-        return cls(
-            channel,
-            epoch.decode("ascii"),
-            int(offset),
-            id_.decode("ascii"),
-            wire,
-            prefix_length - _OBJECT_LENGTH,
-        )
+        start = prefix_length - len(_OBJECT_START)
+        if not (
+            wire.startswith(_PUSH_START)
+            and wire.startswith(_OBJECT_START, start)
+            and wire.endswith(b"}}}")
+        ):
+            raise ValueError(f"no push of {channel} in the message")
+        return cls(channel, epoch.decode("ascii"), int(offset), id_.decode("ascii"), wire, start)
 
     @classmethod
     def from_log(cls, channel: str, epoch: str, offset: int, id: str, body: bytes) -> Publication:
         """Return the publication of a log entry."""
         prefix = publication_prefix(channel)
         wire = b"%b%d,%b}}" % (prefix, offset, body)
-        return cls(channel, epoch, offset, id, wire, len(prefix) - _OBJECT_LENGTH)
+        return cls(channel, epoch, offset, id, wire, len(prefix) - len(_OBJECT_START))
 
     @property
     def position(self) -> Position:
@@ -151,13 +182,16 @@ class Publication:
     @property
     def push(self) -> bytes:
         """The push without its wrapping, ``{"channel":"c","pub":{...}}``, as SSE sends it."""
-        return self.wire[_PUSH_START:-1]
+        return self.wire[len(_PUSH_START) : -1]
 
     @property
     def data(self) -> bytes:
-        """The JSON that was published."""
-        return bytes(msgspec.json.decode(self.object, type=_Data).data)
+        """The JSON that was published, without the whitespace around it."""
+        return bytes(_decode_data(self.object).data)
 
 
 class _Data(msgspec.Struct):
     data: msgspec.Raw
+
+
+_decode_data = msgspec.json.Decoder(_Data).decode

@@ -13,6 +13,7 @@ alternatives separated by ``|``, each a list of conditions joined by ``&``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from .errors import SettingsError
@@ -31,6 +32,8 @@ _NAMED: dict[str, _Condition] = {
 }
 #: The channel parameter that a condition reads, where it reads one.
 _NEEDS = {"self": "user", "member": "workspace"}
+# A token lists its scopes separated by spaces, so none has one inside.
+_SCOPE = re.compile(r"scope:(\S+)")
 
 
 def _has_scope(scope: str) -> _Condition:
@@ -57,8 +60,8 @@ class Rule:
         ]
 
     def _condition(self, word: str) -> _Condition:
-        if word.startswith("scope:") and len(word) > len("scope:"):
-            return _has_scope(word.removeprefix("scope:"))
+        if scope := _SCOPE.fullmatch(word):
+            return _has_scope(scope[1])
         if word not in _NAMED:
             known = ", ".join([*_NAMED, "scope:NAME"])
             raise SettingsError(f"unknown condition {word!r} in rule {self.text!r}: use {known}")

@@ -20,7 +20,6 @@ from .position import MAX_OFFSET
 
 __all__ = [
     "FLAG_REJECT_UNRECOVERED",
-    "NO_DATA",
     "PING",
     "Command",
     "ConnectRequest",
@@ -51,9 +50,6 @@ _Id = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 #: Subscribe flag: answer error 112 instead of ``recovered: false``.
 FLAG_REJECT_UNRECOVERED = 2
 
-#: What an absent field of any JSON is (msgspec has no ``Raw | None``).
-NO_DATA = Raw()
-
 #: The server's ping; a client answers with the same bytes.
 PING = b"{}"
 
@@ -66,10 +62,9 @@ class StreamPosition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
-    """``subs`` (server-side subscriptions to recover) is read and not used: the hub has none."""
+    """Prove who it is. Fields that the hub has no use for (``data``, ``subs``) are not read."""
 
     token: str = ""
-    data: Raw = NO_DATA
     name: Annotated[str, Meta(max_length=64)] = ""
     version: Annotated[str, Meta(max_length=64)] = ""
 
@@ -82,7 +77,6 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     recover: bool = False
     epoch: str = ""
     offset: _Offset = 0
-    data: Raw = NO_DATA
     positioned: bool = False
     recoverable: bool = False
     flag: int = 0
@@ -105,7 +99,7 @@ class HistoryRequest(msgspec.Struct, frozen=True):
     """``limit`` 0 asks for the position only, -1 for everything there is."""
 
     channel: str
-    limit: Annotated[int, Meta(ge=-1)] = 0
+    limit: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = 0
     since: StreamPosition | None = None
     reverse: bool = False
 
@@ -117,11 +111,14 @@ class RefreshRequest(msgspec.Struct, frozen=True):
 
 
 class Empty(msgspec.Struct, frozen=True):
-    """A request or result without fields."""
+    """A request or result without fields (or whose fields nobody reads)."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One command: an id and one method."""
+    """One command: an id and one method; every method that was not given is None.
+
+    That there is exactly one is for the connection to judge: it knows which it serves.
+    """
 
     id: _Id = 0
     connect: ConnectRequest | None = None
@@ -129,13 +126,14 @@ class Command(msgspec.Struct, frozen=True):
     unsubscribe: UnsubscribeRequest | None = None
     publish: PublishRequest | None = None
     history: HistoryRequest | None = None
-    presence: Raw = NO_DATA
-    presence_stats: Raw = NO_DATA
+    # Not Raw | None: msgspec accepts nothing but null for that.
+    presence: Empty | None = None
+    presence_stats: Empty | None = None
+    rpc: Empty | None = None
+    send: Empty | None = None
     refresh: RefreshRequest | None = None
-    rpc: Raw = NO_DATA
-    send: Raw = NO_DATA
-    sub_refresh: Raw = NO_DATA
-    ping: Raw = NO_DATA
+    sub_refresh: Empty | None = None
+    ping: Empty | None = None
 
 
 _command_decoder = msgspec.json.Decoder(Command)
@@ -143,6 +141,9 @@ _command_decoder = msgspec.json.Decoder(Command)
 
 def decode_commands(frame: str | bytes) -> list[Command]:
     """Return the commands of a frame, in order; one without id and method is a pong.
+
+    A frame of nothing but whitespace has none. The ``data`` of a publish command is checked
+    for its structure only: :func:`~channels.publication.check_json` does the rest.
 
     Raises:
         BadRequest: a line is not a command.

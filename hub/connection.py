@@ -322,7 +322,7 @@ class Connection:
             return [self._error(command, error)]
 
     def _take_without_id(self, command: wire.Command, now: float) -> list[Effect]:
-        if command.send != wire.NO_DATA:
+        if command.send is not None:
             return []  # a message to an application that is not there
         if self._pong_by is None:
             return self._close(Disconnects.BAD_REQUEST)
@@ -343,7 +343,7 @@ class Connection:
             case wire.Command(refresh=wire.RefreshRequest() as request):
                 return self._refresh(command, request, now, wall)
         for method in ("presence", "presence_stats", "rpc", "sub_refresh", "ping"):
-            if getattr(command, method) != wire.NO_DATA:
+            if getattr(command, method) is not None:
                 raise NotAvailable(f"the hub does not offer {method!r}")
         raise MethodNotFound(
             "expected one of connect, subscribe, unsubscribe, publish, history, refresh; "
