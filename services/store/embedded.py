@@ -36,6 +36,7 @@ from redis.retry import Retry
 
 from channels.errors import SettingsError, StoreUnavailable, UsageError
 
+from .backoff import Backoff
 from .binary import ServerBinary, find_server_binary
 from .data_dir import DataDir, ServerRecord
 
@@ -49,7 +50,7 @@ _SOCKET_PATH_LIMIT_BYTES = 100
 _POLL_S = 0.01
 #: One answer of a server on this machine, which may be busy.
 _ANSWER_TIMEOUT_S = 2.0
-#: First and longest pause before a server that died is started again.
+#: Shortest and longest pause before a server that died is started again.
 _BACKOFF_S = (0.05, 5.0)
 #: A server that lived this long was healthy: the next pause is the shortest again.
 _HEALTHY_AFTER_S = 10.0
@@ -258,7 +259,7 @@ class _Supervisor:
         self._thread.join()
 
     def _run(self) -> None:
-        pause_s, longest_s = _BACKOFF_S
+        backoff = Backoff(*_BACKOFF_S)
         while True:
             started = time.monotonic()
             try:
@@ -282,10 +283,9 @@ class _Supervisor:
                     process.pid, status, self._dir.log_tail(3),
                 )  # fmt: skip
             if time.monotonic() - started > _HEALTHY_AFTER_S:
-                pause_s = _BACKOFF_S[0]
-            if self._stopping.wait(pause_s):
+                backoff.reset()
+            if self._stopping.wait(backoff.next_s()):
                 return
-            pause_s = min(pause_s * 2, longest_s)
             self.restarts += 1
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:

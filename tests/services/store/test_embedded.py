@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from services.store import embedded
 from services.store.binary import ServerBinary
 from services.store.data_dir import DataDir
 from services.store.embedded import EmbeddedServer
+from services.store.tcp import TcpStore
 from tests.servers import PATIENCE_S, ValkeyServer, connect, gone
 
 pytestmark = pytest.mark.usefixtures("server_binary")
@@ -195,6 +197,21 @@ def test_a_killed_server_comes_back_with_its_data(
         assert client.lrange("rounds", 0, -1) == [b"0", b"1", b"2"]
     assert len(pids) == 3
     assert server.pid not in pids
+
+
+async def test_an_open_store_finds_the_restarted_server(
+    valkey_server: Callable[[], ValkeyServer],
+) -> None:
+    """A store that was connected before kill -9 works on afterwards, at the URL it has."""
+    server = await asyncio.to_thread(valkey_server)
+    async with TcpStore(server.url) as store:
+        await store.execute("SET", "kept", "yes")
+        back = asyncio.Event()
+        store.on_state(lambda ready: back.set() if ready and server.restarts else None)
+        server.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            await back.wait()
+        assert await store.execute("GET", "kept") == b"yes"
 
 
 def test_stop_ends_a_server_that_was_just_killed(data_dir: Path) -> None:
