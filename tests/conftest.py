@@ -1,0 +1,62 @@
+"""Fixtures for every test: a real Valkey, and uvloop under every coroutine."""
+
+from __future__ import annotations
+
+import os
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import uvloop
+
+from channels.errors import SettingsError
+from services.store.binary import find_server_binary
+
+from .servers import ValkeyServer
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], AbstractEventLoop]]:
+    """Run every coroutine on uvloop, because that is what runs in production."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def server_binary() -> None:
+    """Skip what needs a real server where none can be had; on CI that is a failure."""
+    try:
+        find_server_binary()
+    except SettingsError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI runs every test: {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(server_binary: None) -> Iterator[ValkeyServer]:
+    """One server for the whole run; tests ask for ``valkey``, which empties it first."""
+    server = ValkeyServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def valkey(shared_valkey: ValkeyServer) -> ValkeyServer:
+    """A running server, empty. Shared with other tests: stop and kill those of your own."""
+    shared_valkey.empty()
+    return shared_valkey
+
+
+@pytest.fixture
+def valkey_server(server_binary: None) -> Iterator[Callable[[], ValkeyServer]]:
+    """Return a function that starts a server of the test's own, to kill and restart at will."""
+    with ExitStack() as servers:
+
+        def start() -> ValkeyServer:
+            server = ValkeyServer()
+            servers.callback(server.close)
+            return server
+
+        yield start
