@@ -49,7 +49,7 @@ def find_server_binary() -> ServerBinary:
             continue
         try:
             return ServerBinary(path, _version_of(path))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             refused.append(f"{label}: {path} is of no use ({error})")
     raise SettingsError(
         f"no Redis server to embed was found for {platform.system()} on {platform.machine()}."
@@ -78,11 +78,17 @@ def _bundled_server() -> Path | None:
 
 
 def _version_of(path: Path) -> tuple[int, int, int]:
-    """Run ``path --version``; ``ValueError`` when it is no server or too old."""
-    # The path comes from our own lookup, never from a request.
-    said = subprocess.run(  # noqa: S603
-        [path, "--version"], capture_output=True, check=True, timeout=_VERSION_TIMEOUT_S
-    ).stdout
+    """Run ``path --version``; ``ValueError`` when it fails, is no server or too old."""
+    done = subprocess.run(  # noqa: S603 -- the path comes from our own lookup
+        [str(path), "--version"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=_VERSION_TIMEOUT_S,
+    )
+    said = done.stdout.strip()
+    if done.returncode != 0:
+        raise ValueError(f"it ended with status {done.returncode} and said {said[:160]!r}")
     found = _VERSION.search(said)
     if found is None:
         raise ValueError(f"expected a version such as v=9.1.2, it said {said[:80]!r}")

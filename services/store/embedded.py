@@ -226,21 +226,22 @@ class _Supervisor:
             raise self._first_failure
         first = self._process
         with _client(self._url) as client:
-            why = "was not asked"
+            why = f"did not answer within {timeout_s:g} s"
+            said = "nothing"
             while time.monotonic() < deadline:
                 try:
                     client.ping()
                 except redis.RedisError as error:  # LOADING is one of them
-                    why = str(error)
+                    said = str(error)
                 else:
                     return
                 if first is None or first.poll() is not None:
-                    why = f"ended with status {None if first is None else first.returncode}"
+                    why = "ended before it answered"
                     break
                 time.sleep(_POLL_S)
         raise StoreUnavailable(
-            f"the embedded server ({self._binary.path}) did not answer within {timeout_s:g} s:"
-            f" it {why}. Its log ends:\n{self._dir.log_tail()}"
+            f"the embedded server ({self._binary.path}) {why} (last: {said})."
+            f" Its log ends:\n{self._dir.log_tail()}"
         )
 
     def stop(self, timeout_s: float) -> None:

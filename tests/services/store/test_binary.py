@@ -62,6 +62,15 @@ def test_valkey_on_path_comes_before_redis(path_dir: Path) -> None:
     assert ServerBinary(server, (8, 0, 0)) == find_server_binary()
 
 
+def test_a_server_that_fails_to_run_is_refused_with_its_words(path_dir: Path) -> None:
+    """A missing library is what the program says itself, on standard error."""
+    server = path_dir / "redis-server"
+    server.write_text("#!/bin/sh\necho 'libjemalloc.so.2: not found' >&2\nexit 127\n")
+    server.chmod(0o755)
+    with pytest.raises(SettingsError, match=r"status 127 and said b'libjemalloc\.so\.2: not found"):
+        find_server_binary()
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [
