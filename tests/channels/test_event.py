@@ -109,7 +109,9 @@ class TestDecoding:
     )
     def test_what_is_no_such_event_is_refused(self, changes):
         """The message names the types that were expected."""
-        with pytest.raises(BadRequest, match="expected an event of type session.deleted, session"):
+        with pytest.raises(
+            BadRequest, match=r"expected an event of type session\.deleted, session"
+        ):
             decoder.decode(deleted(**changes))
 
     @pytest.mark.parametrize(
@@ -175,9 +177,7 @@ class TestEncoding:
         assert b"\r" not in encoded
         assert json.loads(encoded)["data"] == {"a": 1}
 
-    @pytest.mark.parametrize(
-        "text", [b'"a\nb"', b'1}\n{"push":{}', b"\n", b'"\xff\n"'], ids=repr
-    )
+    @pytest.mark.parametrize("text", [b'"a\nb"', b'1}\n{"push":{}', b"\n", b'"\xff\n"'], ids=repr)
     def test_verbatim_data_cannot_smuggle_in_a_line(self, text):
         """A line end inside a string or between two values is refused."""
         with pytest.raises(BadRequest):

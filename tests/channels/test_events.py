@@ -75,9 +75,7 @@ def test_an_event_is_a_cloud_event_and_reads_back_equal(kind, data):
     assert foreign.get_id() == event.id
     assert foreign.get_source() == event.source
     assert foreign.get_time() == event.time
-    assert foreign.get_subject() == (
-        None if event.subject is msgspec.UNSET else event.subject
-    )
+    assert foreign.get_subject() == (None if event.subject is msgspec.UNSET else event.subject)
     assert foreign.get_data() == json.loads(text)["data"]
 
 
