@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from .errors import BadRequest
-from .ids import Id, new_id
+from .ids import Id, check_id, new_id
 from .publication import check_json
 
 __all__ = ["Event", "EventDecoder", "encode_event", "event_type"]
@@ -70,13 +70,14 @@ def event_type(kind: type[Event]) -> str:
 def encode_event(event: Event) -> bytes:
     """Return ``event`` as JSON without newlines.
 
-    Values are encoded, not validated: :meth:`EventDecoder.decode` does that. NaN and
-    infinities become null.
+    Values are encoded, not validated: :meth:`EventDecoder.decode` does that. Only the id is
+    checked, because it travels outside of the JSON too. NaN and infinities become null.
 
     Raises:
-        BadRequest: it holds something that JSON cannot say (an object of an unknown type, a
+        BadRequest: its id is none, or it holds something that JSON cannot say (an object of an unknown type, a
             lone surrogate), or nests too deep.
     """
+    check_id(event.id, "the event's id")
     try:
         text = _encoder.encode(event)
     except (TypeError, ValueError, RecursionError) as error:

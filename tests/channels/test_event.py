@@ -207,6 +207,12 @@ class TestEncoding:
         with pytest.raises(BadRequest, match="cannot be told in JSON"):
             encode_event(patch(value))
 
+    @pytest.mark.parametrize("id", ["", "a b", "a\n", "x" * 65])
+    def test_an_id_that_is_none_is_refused(self, id):
+        """It stands between spaces in what Redis carries: it would tear the message apart."""
+        with pytest.raises(BadRequest, match="the event's id must be 1-64 characters"):
+            encode_event(events.RunEvent(data=msgspec.Raw(b"1"), id=id))
+
     def test_nan_is_null(self):
         """JSON has no word for it."""
         text = encode_event(patch({"a": float("nan"), "b": float("inf")}))
