@@ -74,8 +74,8 @@ def encode_event(event: Event) -> bytes:
     checked, because it travels outside of the JSON too. NaN and infinities become null.
 
     Raises:
-        BadRequest: its id is none, or it holds something that JSON cannot say (an object of an unknown type, a
-            lone surrogate), or nests too deep.
+        BadRequest: its id is none, it holds something that JSON cannot say (an object of an
+            unknown type, a lone surrogate), or it nests too deep.
     """
     check_id(event.id, "the event's id")
     try:

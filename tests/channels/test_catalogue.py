@@ -65,8 +65,8 @@ def test_an_impossible_name_is_a_bad_request(name):
 
 def test_an_unknown_namespace_is_told_the_known_ones():
     """The message helps to find the typing error."""
-    with pytest.raises(UnknownChannel, match="'sesion:w1:s1' is in no declared namespace: approv"):
-        Catalogue().find("sesion:w1:s1")
+    with pytest.raises(UnknownChannel, match="'sessions:w1:s1' is in no declared namespace"):
+        Catalogue().find("sessions:w1:s1")
 
 
 @pytest.mark.parametrize("open_", [False, True])
