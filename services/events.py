@@ -57,7 +57,6 @@ class Events:
                 self._encode_event(found, event),
                 id=event.id,
                 idempotency_key=idempotency_key or event.id,
-                trusted=True,
                 timeout_s=timeout_s,
             )
         else:
@@ -85,16 +84,15 @@ class Events:
         tags: dict[str, str] | None = None,
         id: str | None = None,
         idempotency_key: str | None = None,
-        trusted: bool = False,
         timeout_s: float | None = None,
     ) -> Appended:
         """Publish JSON on a channel that was found in the catalogue.
 
-        Unless ``trusted``, the data is checked against the channel's declaration, and an
-        event brings its own id and idempotency key. Raises like :meth:`publish`.
+        The data is checked against the channel's declaration, and an event brings its own id
+        and idempotency key. Raises like :meth:`publish`.
         """
         text = check_json(data)
-        if not trusted and (event := channel.declaration.check_data(text)) is not None:
+        if (event := channel.declaration.check_data(text)) is not None:
             id, idempotency_key = event.id, idempotency_key or event.id
         body = encode_body(text, info=info, tags=tags)
         return await self.log.append(
