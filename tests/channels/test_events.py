@@ -7,7 +7,7 @@ from runpy import run_path
 import msgspec
 import pytest
 from cloudevents.core.formats.json import JSONFormat
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels import encode_event, event_type
@@ -62,7 +62,7 @@ def contains(whole, part):
 
 @every_event
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 def test_an_event_is_a_cloud_event_and_reads_back_equal(kind, data):
     """What one side encodes is valid for the reference package and equal on the other side."""
     event = data.draw(events_of(kind))
