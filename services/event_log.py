@@ -6,6 +6,7 @@ whether a reader can go on from where it was.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -13,7 +14,7 @@ from typing import NamedTuple, cast
 
 from channels.catalogue import Channel
 from channels.errors import StoreError
-from channels.ids import new_id
+from channels.ids import check_id, new_id
 from channels.position import Position
 from channels.publication import Publication, publication_prefix
 from services.store.keys import Keys
@@ -30,8 +31,15 @@ META_TTL_MS = 30 * 86_400_000
 OP_TTL_MS = 5 * 60_000
 #: Entries a page; at 64 KiB each still below what a reply may hold.
 PAGE_SIZE = 500
+#: Entries one call of :meth:`EventLog.read` returns at most.
+MAX_PAGE = 1_000
 #: Bytes one recovery may bring. A reader that is further behind is told that there is a gap.
 MAX_RECOVERY_BYTES = 16 * 1024 * 1024
+#: Channels the index remembers, and how many of them are listed, the latest first.
+MAX_INDEXED = 100_000
+MAX_LISTED = 10_000
+
+_HOUR_MS = 3_600_000
 
 _EPOCH_LENGTH = 8  # 48 random bits: enough to tell the epochs of one channel apart
 
@@ -44,11 +52,15 @@ class Appended(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Publications of a log, and its top, as of one moment."""
+    """Publications of a log, and its top, as of one moment.
+
+    ``base`` is the last publication before the log expired, if it did: its offset and id.
+    """
 
     publications: list[Publication]
     top: Position
     top_id: str
+    base: tuple[int, str] = (0, "")
 
 
 class Gap(Enum):
@@ -96,19 +108,21 @@ class EventLog:
 
         ``body`` comes from :func:`channels.publication.encode_body`. With an
         ``idempotency_key`` the call may be repeated after an unknown outcome: whatever was
-        published with the same key in the last five minutes is not published again.
+        published with the same key in the last five minutes is not published again. An empty
+        key is none.
 
         Raises:
+            BadRequest: ``id`` is not an id; nothing was published.
             StoreUnavailable, StoreRefused: nothing was published.
             OutcomeUnknown: it may have been published.
         """
         history = channel.declaration.history
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _now_ms()
         keys = [self._keys.log(channel), self._keys.log_meta(channel)]
-        if idempotency_key is not None:
+        if idempotency_key:
             keys.append(self._keys.publish_op(channel, idempotency_key))
         args: list[Argument] = [
-            id or new_id(),
+            check_id(id, "publication id") if id else new_id(),
             body,
             publication_prefix(channel.name),
             self._keys.pubsub(channel),
@@ -116,23 +130,28 @@ class EventLog:
             now_ms,
             history.size,
             history.ttl_s * 1000,
-            max(META_TTL_MS, history.ttl_s * 1000),
+            max(META_TTL_MS, history.ttl_s * 1000) + 2 * _HOUR_MS,
             OP_TTL_MS,
         ]
         reply = await self._store.run(self._append, keys, args, timeout_s=timeout_s)
-        appended, epoch, offset, began = cast("list[int | bytes]", reply)
-        if began:
-            await self._index(channel, now_ms)
+        appended, epoch, offset, hourly = cast("list[int | bytes]", reply)
+        if hourly:
+            await self._index(channel, now_ms, timeout_s)
         position = Position(cast(bytes, epoch).decode("ascii"), cast(int, offset))
         return Appended(position, duplicate=not appended)
 
-    async def _index(self, channel: Channel, now_ms: int) -> None:
+    async def _index(self, channel: Channel, now_ms: int, timeout_s: float | None) -> None:
         # The index is for people who look; delivery does not depend on it, and a publication
-        # that stands must not fail because of it.
-        try:
-            await self._store.execute("ZADD", self._keys.channel_index(), now_ms, channel.name)
-        except StoreError:
-            return
+        # that stands must not fail because of it. What fails here is made good within the hour.
+        index = self._keys.channel_index()
+        with contextlib.suppress(StoreError):
+            await self._store.pipeline(
+                [
+                    ("ZADD", index, now_ms, channel.name),
+                    ("ZREMRANGEBYRANK", index, 0, -MAX_INDEXED - 1),
+                ],
+                timeout_s=timeout_s,
+            )
 
     async def read(
         self,
@@ -144,8 +163,9 @@ class EventLog:
     ) -> Page:
         """Return at most ``limit`` publications after ``since`` and the top of the log.
 
-        Newest first with ``reverse`` (then those before ``since``). ``limit`` 0 returns the
-        top only. A ``since`` of another epoch is not checked here: see :meth:`recover`.
+        No more than 1,000 a call, whatever the limit. Newest first with ``reverse`` (then
+        those before ``since``). ``limit`` 0 returns the top only. A ``since`` of another
+        epoch is not checked here: see :meth:`recover`.
         """
         first, last = "-", "+"
         if since is not None:
@@ -153,7 +173,7 @@ class EventLog:
                 last = str(max(since.offset - 1, 0))
             else:
                 first = str(since.offset + 1)
-        return await self._page(channel, first, last, limit, reverse=reverse)
+        return await self._page(channel, first, last, min(limit, MAX_PAGE), reverse=reverse)
 
     async def recover(self, channel: Channel, since: Position, id: str = "") -> Recovered:
         """Return everything after ``since``, or say that this cannot be done.
@@ -162,25 +182,31 @@ class EventLog:
         log holds another there, history forked and the reader's past is not this log's past.
         The rule is that of Centrifugo, made strict by the id.
         """
-        # The entry at the position itself comes along, to compare its id.
-        first = since.offset if id and since.offset else since.offset + 1
-        page = await self._page(channel, str(first), "+", PAGE_SIZE)
-        if gap := _gap(since, id, page):
-            return Recovered([], page.top, page.top_id, gap)
-        publications = [pub for pub in page.publications if pub.offset > since.offset]
-        size = sum(len(publication.wire) for publication in publications)
-        while publications and publications[-1].offset < page.top.offset:
-            page = await self._page(channel, str(publications[-1].offset + 1), "+", PAGE_SIZE)
-            size += sum(len(publication.wire) for publication in page.publications)
-            if page.top.epoch != since.epoch:
-                return Recovered([], page.top, page.top_id, Gap.EPOCH)
-            if not page.publications or size > MAX_RECOVERY_BYTES:
-                return Recovered([], page.top, page.top_id, Gap.TRIMMED)
-            publications += page.publications
-        expected = range(since.offset + 1, page.top.offset + 1)
-        if [publication.offset for publication in publications] != list(expected):
-            return Recovered([], page.top, page.top_id, Gap.TRIMMED)
-        return Recovered(publications, page.top, page.top_id)
+        publications: list[Publication] = []
+        size = 0
+        while True:
+            # The entry at the position itself comes along, to compare its id.
+            first = since.offset if id and since.offset else since.offset + 1
+            page = await self._page(channel, str(first), "+", PAGE_SIZE)
+            gap = _gap(since, id, page)
+            fresh = [pub for pub in page.publications if pub.offset > since.offset]
+            after = since.offset + len(fresh)
+            size += sum(len(publication.wire) for publication in fresh)
+            if gap is None and (
+                [publication.offset for publication in fresh]
+                != list(range(since.offset + 1, after + 1))
+                or after > page.top.offset
+                or (not fresh and after < page.top.offset)
+                or size > MAX_RECOVERY_BYTES
+            ):
+                gap = Gap.TRIMMED
+            if gap is not None:
+                return Recovered([], page.top, page.top_id, gap)
+            publications += fresh
+            if after == page.top.offset:
+                return Recovered(publications, page.top, page.top_id)
+            # The next page is held against this one: Redis may fail over in between.
+            since, id = publications[-1].position, publications[-1].id
 
     async def _page(
         self, channel: Channel, first: str, last: str, limit: int, *, reverse: bool = False
@@ -190,22 +216,51 @@ class EventLog:
             [self._keys.log(channel), self._keys.log_meta(channel)],
             [new_id()[:_EPOCH_LENGTH], META_TTL_MS, first, last, limit, "1" if reverse else "0"],
         )
-        epoch_, offset, top_id, entries = cast("tuple[bytes, int, bytes, list[Reply]]", reply)
-        epoch = epoch_.decode("ascii")
-        publications = [_publication(channel, epoch, entry) for entry in entries]
-        return Page(publications, Position(epoch, offset), top_id.decode("ascii"))
+        epoch_, offset, top_id, entries, base_offset, base_id = cast(
+            "tuple[bytes, int, bytes, list[Reply], int, bytes]", reply
+        )
+        epoch = epoch_.decode("utf-8", "replace")
+        found = (_publication(channel, epoch, entry) for entry in entries)
+        return Page(
+            [publication for publication in found if publication is not None],
+            Position(epoch, offset),
+            top_id.decode("utf-8", "replace"),
+            (base_offset, base_id.decode("utf-8", "replace")),
+        )
 
     async def tops(self, channels: Sequence[Channel]) -> list[tuple[Position, str] | None]:
         """Return each log's top and its id, or None where there is none, in one round trip."""
-        commands = [("HMGET", self._keys.log_meta(channel), "e", "o", "i") for channel in channels]
-        tops: list[tuple[Position, str] | None] = []
-        for reply in await self._store.pipeline(commands):
-            match reply:
-                case [bytes(epoch), bytes(offset), bytes(id_)]:
-                    tops.append((Position(epoch.decode(), int(offset)), id_.decode()))
-                case _:
-                    tops.append(None)
-        return tops
+        return [
+            None if found is None else (found[0], found[1]) for found in await self._metas(channels)
+        ]
+
+    async def listed(self, channels: Sequence[Channel]) -> dict[str, Position]:
+        """Return the tops of those ``channels`` that still have a log, by name.
+
+        The others leave the index.
+        """
+        now_ms = _now_ms()
+        listed: dict[str, Position] = {}
+        gone: list[str] = []
+        for channel, found in zip(channels, await self._metas(channels), strict=True):
+            ttl_ms = channel.declaration.history.ttl_s * 1000
+            age_ms = now_ms if found is None else now_ms - found[2]
+            if found is not None and age_ms <= ttl_ms:
+                listed[channel.name] = found[0]
+            elif age_ms > ttl_ms + 2 * _HOUR_MS:
+                # So late that its next publication, whoever's clock it bears, is the first of
+                # its hour and brings the channel back into the index.
+                gone.append(channel.name)
+        if gone:
+            with contextlib.suppress(StoreError):
+                await self._store.execute("ZREM", self._keys.channel_index(), *gone)
+        return listed
+
+    async def _metas(self, channels: Sequence[Channel]) -> list[tuple[Position, str, int] | None]:
+        commands = [
+            ("HMGET", self._keys.log_meta(channel), "e", "o", "i", "t") for channel in channels
+        ]
+        return [_meta(reply) for reply in await self._store.pipeline(commands)]
 
     async def fork(self, channel: Channel, epoch: str) -> None:
         """Begin a new epoch, because ``epoch`` lost a publication that somebody saw."""
@@ -221,9 +276,15 @@ class EventLog:
         await self._store.execute("DEL", self._keys.log(channel))
 
     async def names(self) -> list[str]:
-        """Return the channels that have, or lately had, a log; newest first."""
-        reply = await self._store.execute("ZREVRANGE", self._keys.channel_index(), 0, -1)
-        return [cast(bytes, name).decode("ascii") for name in cast("list[Reply]", reply)]
+        """Return the channels that have, or lately had, a log, latest first; at most 10,000."""
+        reply = await self._store.execute(
+            "ZREVRANGE", self._keys.channel_index(), 0, MAX_LISTED - 1
+        )
+        return [cast(bytes, name).decode() for name in cast("list[Reply]", reply)]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _gap(since: Position, id: str, page: Page) -> Gap | None:
@@ -237,13 +298,29 @@ def _gap(since: Position, id: str, page: Page) -> Gap | None:
     if since.offset == page.top.offset:
         return None if page.top_id == id else Gap.FORKED
     if not page.publications or page.publications[0].offset != since.offset:
-        return Gap.TRIMMED
+        return None if page.base == (since.offset, id) else Gap.TRIMMED
     return None if page.publications[0].id == id else Gap.FORKED
 
 
-def _publication(channel: Channel, epoch: str, entry: Reply) -> Publication:
+def _publication(channel: Channel, epoch: str, entry: Reply) -> Publication | None:
+    """Return the publication in a log entry; None, which is a hole, if it is not one of ours."""
     match entry:
         case [bytes(entry_id), [b"i", bytes(id_), b"b", bytes(body)]]:
-            offset = int(entry_id.partition(b"-")[0])
-            return Publication.from_log(channel.name, epoch, offset, id_.decode("ascii"), body)
-    raise StoreError(f"the log of {channel.name!r} holds an entry that is not ours: {entry!r}")
+            offset, _, sequence = entry_id.partition(b"-")
+            if sequence == b"0" and id_.isascii():
+                return Publication.from_log(channel.name, epoch, int(offset), id_.decode(), body)
+    return None
+
+
+def _meta(reply: Reply | Exception) -> tuple[Position, str, int] | None:
+    """Return top, its id and its time (ms, 0 if nothing was published); None if there is none."""
+    match reply:
+        case [bytes(epoch), bytes(offset), id_, time_ms] if offset.isdigit():
+            id_text = id_.decode("utf-8", "replace") if isinstance(id_, bytes) else ""
+            published = isinstance(time_ms, bytes) and time_ms.isdigit()
+            return (
+                Position(epoch.decode("utf-8", "replace"), int(offset)),
+                id_text,
+                int(cast(bytes, time_ms)) if published else 0,
+            )
+    return None
