@@ -2,8 +2,8 @@
 
 Redis pub/sub is fast and forgets: a killed connection, a full output buffer or a replica
 that moved away lose messages without any error. So a message is only a hint that the log
-grew. :class:`Followed` checks that each message continues the last one; whatever does not
-is resolved by reading the log before anything later is delivered.
+grew. Each message must continue the last one; whatever does not is resolved by reading the
+log before anything later is delivered.
 
 Three things start a repair: a message that does not fit, an interruption that the store
 noticed (reconnect, failed probe), and a periodic comparison with the tops of the logs, which
@@ -14,20 +14,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from channels.catalogue import Channel
-from channels.errors import StoreError, UsageError
+from channels.errors import StoreError, StoreRefused, UsageError
 from channels.position import Position
 from channels.publication import Publication, publication_prefix
-from services.event_log import EventLog, Gap, Recovered
+from services.event_log import EventLog, Gap, Page, Recovered
 from services.store.keys import Keys
 from services.store.port import Store
 
 __all__ = ["Follower", "FollowerSettings", "FollowerStats", "Sink"]
+
+_log = logging.getLogger(__name__)
+
+#: What holding a message costs beside its payload, about.
+_HOLDING_BYTES = 300
+#: Pause before a log that could not be read is read again: doubled from the first to the last.
+_PAUSE_S = (0.05, 1.0)
 
 
 class Sink(Protocol):
@@ -48,20 +57,26 @@ class FollowerSettings(msgspec.Struct, frozen=True, kw_only=True):
     compare_every_s: float = 10.0
     #: Seconds a message may still be on its way when the log already has it.
     grace_s: float = 1.0
-    #: Bytes of messages held while a channel is read; more are dropped and read from the log.
+    #: Bytes of messages held while a channel's log is read; when they are more, all are
+    #: dropped and read from the log.
     max_held_bytes: int = 4 * 1024 * 1024
     #: Channels compared in one round trip.
     batch: int = 500
 
 
 class FollowerStats(msgspec.Struct):
-    """Counters since start."""
+    """Counters since start.
+
+    ``late`` are messages that came when the log had told already what they say; ``foreign``
+    are those that nobody of ours can have sent.
+    """
 
     publications: int = 0
     repairs: int = 0
     backfilled: int = 0
     gaps: int = 0
     foreign: int = 0
+    late: int = 0
 
 
 class _Followed:
@@ -71,7 +86,10 @@ class _Followed:
     """
 
     __slots__ = (
+        "_clock",
+        "_grace_s",
         "_held_bytes",
+        "_late_until",
         "_max_held_bytes",
         "_on_trouble",
         "_prefix_length",
@@ -85,7 +103,16 @@ class _Followed:
         "troubled",
     )
 
-    def __init__(self, channel: Channel, sink: Sink, follower: Follower) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        sink: Sink,
+        settings: FollowerSettings,
+        stats: FollowerStats,
+        *,
+        on_trouble: Callable[[_Followed], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.channel = channel
         self.sink = sink
         self.position = Position("", 0)
@@ -95,10 +122,13 @@ class _Followed:
         #: Whether something happened that the read under way may be too old to show.
         self.troubled = False
         self._held_bytes = 0
-        self._max_held_bytes = follower.settings.max_held_bytes
+        self._max_held_bytes = settings.max_held_bytes
+        self._grace_s = settings.grace_s
+        self._late_until = 0.0
         self._prefix_length = len(publication_prefix(channel.name))
-        self._stats = follower.stats
-        self._on_trouble = follower.begin_repair
+        self._stats = stats
+        self._on_trouble = on_trouble
+        self._clock = clock
 
     def on_message(self, payload: bytes) -> None:
         try:
@@ -111,7 +141,7 @@ class _Followed:
             self._hold(self.held, publication, len(payload))
         elif self._continues(publication):
             self._deliver(publication)
-        else:
+        elif not self._is_late(publication):
             self._on_trouble(self)
 
     def on_interrupted(self) -> None:
@@ -121,17 +151,36 @@ class _Followed:
         position = self.position
         return publication.offset == position.offset + 1 and publication.epoch == position.epoch
 
+    def _is_late(self, publication: Publication) -> bool:
+        """Tell whether this is the message of a publication that was read from the log.
+
+        The log's answer and the messages come over different connections, so on a busy
+        channel most reads are followed by a few of these. Only for a moment, and only until
+        a message continues: an offset that went back at any other time means that the log
+        lost publications and gives their offsets to others.
+        """
+        position = self.position
+        if publication.epoch != position.epoch or publication.offset > position.offset:
+            return False
+        if publication.offset == position.offset:
+            late = publication.id == self.id
+        else:
+            late = self._clock() < self._late_until
+        self._stats.late += late
+        return late
+
     def _hold(self, held: list[Publication], publication: Publication, size: int) -> None:
-        self._held_bytes += size
+        self._held_bytes += size + _HOLDING_BYTES
         if self._held_bytes > self._max_held_bytes:
             # The hole this leaves is found when the rest is released, and read from the log.
             held.clear()
-            self._held_bytes = size
+            self._held_bytes = size + _HOLDING_BYTES
         held.append(publication)
 
     def _deliver(self, publication: Publication) -> None:
         self.position = publication.position
         self.id = publication.id
+        self._late_until = 0.0
         self._stats.publications += 1
         self.sink.on_publication(publication)
 
@@ -145,6 +194,8 @@ class _Followed:
         """Deliver what was read and then what was held; return whether nothing is missing."""
         if read.gap is not None:
             self._stats.gaps += 1
+            # Before the sink is told: if it fails, it is not told twice.
+            self.position, self.id = read.top, read.top_id
             self.sink.on_gap(read.gap, read.top, read.top_id)
         for publication in read.publications:
             self._stats.backfilled += 1
@@ -154,14 +205,14 @@ class _Followed:
     def release(self, top: Position, top_id: str) -> bool:
         """Go on from ``top`` with what was held; return whether nothing is missing."""
         self.position, self.id = top, top_id
+        self._late_until = self._clock() + self._grace_s
         held, self.held = self.held or [], None
         for publication in held:
-            if publication.epoch == top.epoch and publication.offset <= self.position.offset:
-                continue  # it was read from the log already
-            if not self._continues(publication):
+            if self._continues(publication):
+                self._deliver(publication)
+            elif not self._is_late(publication):
                 return False
-            self._deliver(publication)
-        return True
+        return not self.troubled
 
 
 class Follower:
@@ -192,61 +243,103 @@ class Follower:
         """
         if channel.name in self._followed:
             raise UsageError(f"channel {channel.name!r} is followed already")
-        followed = _Followed(channel, sink, self)
+        followed = _Followed(
+            channel,
+            sink,
+            self.settings,
+            self.stats,
+            on_trouble=self._begin_repair,
+            clock=asyncio.get_running_loop().time,
+        )
         self._followed[channel.name] = followed
-        pubsub = self._keys.pubsub(channel)
         try:
-            await self._store.listen(pubsub, followed)
-            page = await self._log.read(channel, limit=0)
+            page = await self._listen_and_read(followed)
         except BaseException:
-            del self._followed[channel.name]
-            with contextlib.suppress(StoreError):
-                await self._store.unlisten(pubsub)
+            if self._follows(followed):
+                del self._followed[channel.name]
             raise
+        if not self._follows(followed):
+            raise UsageError(f"channel {channel.name!r} was stopped before it was followed")
         if not followed.release(page.top, page.top_id):
-            self.begin_repair(followed)
+            self._begin_repair(followed)
         return followed.position, followed.id
+
+    async def _listen_and_read(self, followed: _Followed) -> Page:
+        pubsub = self._keys.pubsub(followed.channel)
+        await self._store.listen(pubsub, followed)
+        try:
+            return await self._log.read(followed.channel, limit=0)
+        except BaseException:
+            if self._follows(followed):  # else the listener there is another's
+                await self._unlisten(followed)
+            raise
+
+    def _follows(self, followed: _Followed) -> bool:
+        return self._followed.get(followed.channel.name) is followed
+
+    async def _unlisten(self, followed: _Followed) -> None:
+        with contextlib.suppress(StoreError):  # without a connection there is nothing to undo
+            await self._store.unlisten(self._keys.pubsub(followed.channel))
 
     async def stop(self, channel: Channel) -> None:
         """Stop following; the sink is told nothing after this returns."""
         followed = self._followed.pop(channel.name, None)
-        if followed is None:
-            return
-        await _cancel(followed.repair)
-        with contextlib.suppress(StoreError):  # without a connection there is nothing to undo
-            await self._store.unlisten(self._keys.pubsub(channel))
+        if followed is not None:
+            await self._end([followed])
 
     async def close(self) -> None:
-        """End every repair that is under way."""
-        for followed in list(self._followed.values()):
-            await _cancel(followed.repair)
+        """Stop following everything; no sink is told anything after this returns."""
+        followed = list(self._followed.values())
         self._followed.clear()
+        await self._end(followed)
 
-    def begin_repair(self, followed: _Followed) -> None:
-        """Have the log read and the channel set right; does nothing while that is under way."""
-        if self._followed.get(followed.channel.name) is not followed:
+    async def _end(self, ended: list[_Followed]) -> None:
+        repairs = [followed.repair for followed in ended if followed.repair is not None]
+        for repair in repairs:
+            repair.cancel()
+        for followed in ended:
+            await self._unlisten(followed)
+        if repairs:
+            await asyncio.wait(repairs)
+
+    def _begin_repair(self, followed: _Followed) -> None:
+        """Have the log read and the channel set right."""
+        if not self._follows(followed):
             return
-        if followed.repair is not None and not followed.repair.done():
-            followed.troubled = True
+        if followed.held is not None:
+            followed.troubled = True  # the log is being read: once more then
             return
         self.stats.repairs += 1
-        followed.repair = asyncio.create_task(self._repair(followed))
+        followed.begin_reading()
+        followed.repair = asyncio.create_task(
+            self._repair(followed), name=f"fanwire-repair {followed.channel.name}"
+        )
 
     async def _repair(self, followed: _Followed) -> None:
-        delay_s = 0.05
+        pause_s, longest_s = _PAUSE_S
         while True:
-            followed.begin_reading()
             try:
-                read = await self._log.recover(followed.channel, followed.position, followed.id)
-                if read.gap is Gap.FORKED:
-                    await self._log.fork(followed.channel, followed.position.epoch)
-                    continue
+                if await self._repair_once(followed):
+                    return
+            except StoreRefused as error:
+                _log.warning("cannot read the log of %r: %s", followed.channel.name, error)
             except StoreError:
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                delay_s = min(delay_s * 2, 1.0)
+                pass  # Redis is away; the store tells of that, once for all channels
+            except Exception:  # noqa: BLE001 - a fault of the sink must not end the channel
+                _log.exception("a sink failed on channel %r", followed.channel.name)
+            else:
+                followed.begin_reading()
                 continue
-            if followed.settle(read) and not followed.troubled:
-                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause_s = min(pause_s * 2, longest_s)
+            followed.begin_reading()
+
+    async def _repair_once(self, followed: _Followed) -> bool:
+        read = await self._log.recover(followed.channel, followed.position, followed.id)
+        if read.gap is Gap.FORKED:
+            await self._log.fork(followed.channel, followed.position.epoch)
+            return False
+        return followed.settle(read)
 
     async def run(self) -> None:
         """Compare every followed channel with its log, for ever."""
@@ -274,14 +367,14 @@ class Follower:
                     case "behind" if top is not None:
                         behind.append((followed, top[0]))
                     case _:
-                        self.begin_repair(followed)
+                        self._begin_repair(followed)
         if not behind:
             return
         await asyncio.sleep(self.settings.grace_s)
         for followed, top_position in behind:
             position = followed.position
             if position.epoch != top_position.epoch or position.offset < top_position.offset:
-                self.begin_repair(followed)
+                self._begin_repair(followed)
 
 
 def _compare(position: Position, id: str, top: tuple[Position, str] | None) -> str:
@@ -291,10 +384,3 @@ def _compare(position: Position, id: str, top: tuple[Position, str] | None) -> s
     if top[0].offset > position.offset:
         return "behind"
     return "same" if top[1] == id else "different"
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
