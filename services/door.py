@@ -11,7 +11,6 @@ process are two applications.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from types import TracebackType
 from typing import Self
 
@@ -84,10 +83,11 @@ class Services:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
-        await self.follower.close()
-        await self.store.close()
+        watch, self._watch = self._watch, None
+        try:
+            if watch is not None:
+                watch.cancel()
+                await asyncio.wait({watch})
+            await self.follower.close()
+        finally:
+            await self.store.close()
