@@ -19,7 +19,7 @@ from channels.errors import FanwireError, StoreError
 
 __all__ = ["RETRY_AFTER_S", "problem_handlers", "problem_response"]
 
-ExceptionHandler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+_Handler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class _Problem(msgspec.Struct, omit_defaults=True):
     code: int = 0
 
 
-class ProblemResponse(Response):
+class _ProblemResponse(Response):
     """A problem as a response."""
 
     media_type = "application/problem+json"
 
 
 def _response(problem: _Problem, headers: dict[str, str] | None = None) -> Response:
-    return ProblemResponse(
+    return _ProblemResponse(
         msgspec.json.encode(problem),
         status_code=problem.status,
         headers={"Cache-Control": "no-store", **(headers or {})},
@@ -62,14 +62,14 @@ def problem_response(error: FanwireError) -> Response:
     return _response(_Problem(status, HTTPStatus(status).phrase, detail, error.code), headers)
 
 
-async def on_fanwire_error(_request: Request, error: FanwireError) -> Response:
+async def _on_fanwire_error(_request: Request, error: FanwireError) -> Response:
     """Answer an error of ours."""
     if error.http_status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("a request failed: %s", error)
     return problem_response(error)
 
 
-async def on_http_exception(_request: Request, error: HTTPException) -> Response:
+async def _on_http_exception(_request: Request, error: HTTPException) -> Response:
     """Answer what the router has to say: no such path, no such method."""
     title = HTTPStatus(error.status_code).phrase
     detail = "" if error.detail == title else str(error.detail)
@@ -77,15 +77,15 @@ async def on_http_exception(_request: Request, error: HTTPException) -> Response
     return _response(_Problem(error.status_code, title, detail), headers)
 
 
-async def on_unexpected(_request: Request, _error: Exception) -> Response:
+async def _on_unexpected(_request: Request, _error: Exception) -> Response:
     """Answer a bug. The server logs it; the caller learns nothing."""
     return _response(_Problem(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase, code=100))
 
 
-def problem_handlers() -> dict[int | type[Exception], ExceptionHandler]:
+def problem_handlers() -> dict[int | type[Exception], _Handler]:
     """Return the exception handlers of an application that answers with problems."""
     return {
-        FanwireError: on_fanwire_error,
-        HTTPException: on_http_exception,
-        Exception: on_unexpected,
+        FanwireError: _on_fanwire_error,
+        HTTPException: _on_http_exception,
+        Exception: _on_unexpected,
     }
