@@ -7,7 +7,7 @@ import fnmatch
 import msgspec
 
 from channels.catalogue import Catalogue, Channel
-from channels.errors import BadRequest
+from channels.errors import BadRequest, RequestError
 from channels.event import Event, encode_event, event_type
 from channels.ids import new_id
 from channels.position import Position
@@ -128,10 +128,17 @@ class Events:
     async def channels(self, pattern: str = "*") -> dict[str, Position]:
         """Return the channels that have a log and match the glob ``pattern``, with their tops."""
         names = [name for name in await self.log.names() if fnmatch.fnmatchcase(name, pattern)]
-        found = [self.catalogue.find(name) for name in names]
+        found = [channel for channel in map(self._find, names) if channel is not None]
         tops = await self.log.tops(found)
         return {
             channel.name: top[0]
             for channel, top in zip(found, tops, strict=True)
             if top is not None
         }
+
+    def _find(self, name: str) -> Channel | None:
+        """Return a channel that somebody published on, unless nobody declares it any more."""
+        try:
+            return self.catalogue.find(name)
+        except RequestError:
+            return None
