@@ -17,6 +17,8 @@ __all__ = ["set_up_logs"]
 
 #: Libraries that tell at "info" what we tell ourselves, or too much.
 _QUIET = {"uvicorn.error": logging.WARNING, "uvicorn.access": logging.CRITICAL}
+#: Libraries that would print every chunk of every stream at "debug".
+_TALKATIVE = ("sse_starlette",)
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 
@@ -51,6 +53,8 @@ def set_up_logs(level: str = "info", *, json: bool | None = None) -> None:
     debug = level == "debug"
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(logging.NOTSET if debug else quiet)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -33,7 +33,7 @@ from hub.version import version
 from services.door import Services
 from services.follower import FollowerStats
 from services.store.port import Store
-from services.store.tcp import TcpStore
+from services.store.tcp import TcpStore, TcpStoreOptions
 
 __all__ = ["Hub"]
 
@@ -65,7 +65,9 @@ class Hub:
         if store is None:
             if settings.redis_url is None:
                 raise UsageError("a hub needs a redis_url: start the embedded server first")
-            store = TcpStore(settings.redis_url)
+            # Probes carry our prefix, so that an access list may allow nothing else.
+            probe = TcpStoreOptions(probe_prefix=f"{settings.key_prefix}:{{hub}}:probe")
+            store = TcpStore(settings.redis_url, probe)
         self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
         keys = self.services.keys
         self.engine = Engine(self.services.follower, self.services.events.log)

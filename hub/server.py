@@ -29,7 +29,7 @@ from hub.transports.uvicorn_protocol import FanwireWebSocketProtocol
 from hub.version import version
 from services.store.embedded import EmbeddedServer
 
-__all__ = ["run_server", "serve"]
+__all__ = ["HubServer", "build_server", "run_server", "serve"]
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +84,11 @@ def run_server(settings: Settings, listener: socket.socket, on_ready: Callable[[
 
     Exits with uvicorn's status when the application does not start.
     """
+    build_server(settings, on_ready).run([listener])
+
+
+def build_server(settings: Settings, on_ready: Callable[[], object]) -> HubServer:
+    """Return a server of the hub that the settings describe, not started yet."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -105,17 +110,17 @@ def run_server(settings: Settings, listener: socket.socket, on_ready: Callable[[
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
     )
-    _Server(config, app, on_ready).run([listener])
+    return HubServer(config, app, on_ready)
 
 
-class _Server(uvicorn.Server):
+class HubServer(uvicorn.Server):
     """uvicorn, with a word to the clients before it ends, and status 0 after it has."""
 
     def __init__(
         self, config: uvicorn.Config, app: FastAPI, on_ready: Callable[[], object]
     ) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -128,7 +133,7 @@ class _Server(uvicorn.Server):
         """End: first the listening, then the clients, then the application."""
         for server in self.servers:
             server.close()
-        hub: Hub = self._app.state.hub
+        hub: Hub = self.app.state.hub
         hub.say_goodbye()
         # uvicorn would end WebSockets with a code of its own, and cut what is queued.
         await hub.drain()
