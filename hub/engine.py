@@ -15,7 +15,7 @@ from channels.catalogue import Channel
 from channels.cursor import CursorPosition
 from channels.position import Position
 from channels.publication import Publication
-from hub.room import Member, Room, Subscriber
+from hub.room import Member, Room, Subscriber, Traffic
 from services.event_log import EventLog, Gap, Recovered
 from services.follower import Follower
 
@@ -45,7 +45,7 @@ class Joined(NamedTuple):
 class Engine:
     """The rooms of one node."""
 
-    __slots__ = ("_closing", "_follower", "_leaving", "_linger_s", "_log", "_rooms")
+    __slots__ = ("_closing", "_follower", "_leaving", "_linger_s", "_log", "_rooms", "traffic")
 
     def __init__(self, follower: Follower, log: EventLog, *, linger_s: float = 1.0) -> None:
         self._follower = follower
@@ -54,6 +54,8 @@ class Engine:
         self._rooms: dict[str, Room] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closing = False
+        #: What went through all rooms since the start.
+        self.traffic = Traffic()
 
     @property
     def rooms(self) -> dict[str, Room]:
@@ -78,7 +80,7 @@ class Engine:
 
     async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:
         while True:
-            room = self._rooms.setdefault(channel.name, Room(channel))
+            room = self._rooms.setdefault(channel.name, Room(channel, self.traffic))
             async with room.lock:
                 if self._rooms.get(channel.name) is not room:
                     continue  # it closed while we waited for the lock

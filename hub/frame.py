@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from channels.cursor import encode_cursor_part
 from channels.publication import Publication
 
 __all__ = ["Frame"]
@@ -13,12 +14,14 @@ class Frame:
     The first subscriber that needs an encoding pays for it; the other thousand share it.
     """
 
-    __slots__ = ("_event", "_text", "publication")
+    __slots__ = ("_block", "_cursor", "_event", "_text", "publication")
 
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
         self._text: str | None = None
         self._event: bytes | None = None
+        self._cursor: bytes | None = None
+        self._block: bytes | None = None
 
     def __len__(self) -> int:
         """Size in bytes, as far as limits are concerned."""
@@ -37,3 +40,18 @@ class Frame:
         if self._event is None:
             self._event = b"data: %b\n" % self.publication.push
         return self._event
+
+    @property
+    def cursor(self) -> bytes:
+        """The part of a cursor that stands right after this publication."""
+        if self._cursor is None:
+            pub = self.publication
+            self._cursor = encode_cursor_part(pub.channel, pub.epoch, pub.offset, pub.id)
+        return self._cursor
+
+    @property
+    def block(self) -> bytes:
+        """The finished SSE event of a feed of this one channel, with its ``id:``."""
+        if self._block is None:
+            self._block = b"id: %b\n%b\n" % (self.cursor, self.event)
+        return self._block

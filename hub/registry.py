@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from channels.errors import Disconnect, Disconnects, TooManyRequests
@@ -23,10 +24,12 @@ class Client(Protocol):
 class Registry:
     """Counts the clients of this node, bounds them, and can end them all."""
 
-    __slots__ = ("_clients", "_ending", "_limit")
+    __slots__ = ("_clients", "_empty", "_ending", "_limit")
 
     def __init__(self, limit: int) -> None:
         self._clients: dict[Client, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._limit = limit
         self._ending: Disconnect | None = None
 
@@ -46,15 +49,22 @@ class Registry:
         if len(self._clients) >= self._limit:
             raise TooManyRequests(f"this node has its {self._limit} clients; try again later")
         self._clients[client] = None
+        self._empty.clear()
         if self._ending is not None:
             client.end(self._ending)
 
     def remove(self, client: Client) -> None:
         """Count ``client`` out; does nothing when it is not in."""
         self._clients.pop(client, None)
+        if not self._clients:
+            self._empty.set()
 
     def end_all(self, disconnect: Disconnect = Disconnects.SHUTDOWN) -> None:
         """End every client, and whoever still comes."""
         self._ending = disconnect
         for client in list(self._clients):
             client.end(disconnect)
+
+    async def wait_empty(self) -> None:
+        """Return when no client is left."""
+        await self._empty.wait()

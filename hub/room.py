@@ -16,7 +16,7 @@ from channels.publication import Publication
 from hub.frame import Frame
 from services.event_log import Gap
 
-__all__ = ["Member", "Room", "Subscriber"]
+__all__ = ["Member", "Room", "Subscriber", "Traffic"]
 
 
 class Subscriber(Protocol):
@@ -85,21 +85,42 @@ class Member:
                 self.subscriber.deliver(frame)
 
 
+class Traffic:
+    """What went through rooms: ``publications``, and their ``deliveries`` to subscribers."""
+
+    __slots__ = ("deliveries", "publications")
+
+    def __init__(self) -> None:
+        self.publications = 0
+        self.deliveries = 0
+
+
 class Room:
     """The members of one channel, and how far the room got.
 
     ``lock`` is held across "first in listens" and "last out leaves", which await Redis.
     """
 
-    __slots__ = ("_joining", "_settled", "channel", "id", "linger", "lock", "position", "seen")
+    __slots__ = (
+        "_joining",
+        "_settled",
+        "_traffic",
+        "channel",
+        "id",
+        "linger",
+        "lock",
+        "position",
+        "seen",
+    )
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, traffic: Traffic | None = None) -> None:
         self.channel = channel
         self.position = Position("", 0)
         #: Id of the publication at ``position``.
         self.id = ""
         #: Publications that came through since the room opened.
         self.seen = 0
+        self._traffic = traffic or Traffic()
         self.lock = asyncio.Lock()
         #: Set while the room is empty and waits for somebody to come back.
         self.linger: asyncio.TimerHandle | None = None
@@ -133,6 +154,8 @@ class Room:
         self.position = publication.position
         self.id = publication.id
         self.seen += 1
+        self._traffic.publications += 1
+        self._traffic.deliveries += len(self)
         frame = Frame(publication)
         # Copies, because a delivery may make its subscriber leave.
         for subscriber in tuple(self._settled):

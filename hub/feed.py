@@ -1,0 +1,301 @@
+"""A feed: the publications of a few channels as server-sent events, with one cursor.
+
+Decides what is written and when it ends; the transport (``transports/sse.py``) writes. Every
+event carries an ``id:`` that says how far the reader got on all its channels, so whoever
+reconnects with the last one it saw misses nothing and gets nothing twice. What cannot be
+made good is told in an event ``gap``.
+
+    retry: 1800                        first, with an id and no data: dispatches nothing, but
+    id: <cursor>                       a reader that is cut off now resumes from here
+
+    id: <cursor>                       a publication
+    data: {"channel":"c","pub":{"offset":7,"data":{}}}
+
+    event: gap                         publications of one channel are lost to this reader
+    event: auth-expiring               the token ends soon: {"expires_at":...,"expires_in":30}
+    event: close                       the feed ends: {"code":3001,"reason":"shutdown"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import msgspec
+
+from channels.catalogue import Channel
+from channels.cursor import CursorPosition, encode_cursor, encode_cursor_part
+from channels.errors import Disconnect, Disconnects
+from channels.identity import Identity
+from channels.position import Position
+from hub.engine import Engine, Joined
+from hub.frame import Frame
+from services.event_log import Gap
+
+__all__ = ["Feed", "encode_event_block", "retry_ms"]
+
+#: Channels joined at the same time: a round trip for all of them, memory for a few.
+_JOIN_BATCH = 16
+#: Bytes that all recoveries of one feed may bring; what is beyond is told as a gap.
+_MAX_RECOVERY_BYTES = 16 * 1024 * 1024
+#: Seconds before the end of the token at which the reader is warned, or half of what is left.
+_WARN_BEFORE_S = 30.0
+#: Between these a reader waits before it reconnects, so that thousands do not at once.
+_RETRY_MS = (1_000, 3_000)
+#: A comment: proxies see life, readers see nothing.
+_HEARTBEAT = b":\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Reason(Enum):
+    """Reasons for a gap that the log does not know."""
+
+    ABSENT = "the cursor does not mention the channel"
+
+
+def retry_ms() -> int:
+    """Return how many milliseconds a reader should wait before it reconnects."""
+    return random.randint(*_RETRY_MS)  # noqa: S311 - jitter
+
+
+def encode_event_block(event: str, data: object, *, id: bytes = b"") -> bytes:
+    """Return an event of ours as it is written."""
+    line = b"id: %b\n" % id if id else b""
+    return b"%bevent: %b\ndata: %b\n\n" % (line, event.encode("ascii"), _encode(data))
+
+
+class Feed:
+    """One reader of channels: a subscriber of their rooms, a client of the node.
+
+    :meth:`open` joins them, then :meth:`take` gives what is to be written; when it has
+    nothing, wait for :attr:`ready`. :meth:`close` must be called in the end.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_channels",
+        "_engine",
+        "_heartbeat_s",
+        "_identity",
+        "_limit",
+        "_loop",
+        "_parts",
+        "_pending",
+        "_single",
+        "_timers",
+        "_wall",
+        "closing",
+        "ready",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        channels: Sequence[Channel],
+        identity: Identity,
+        *,
+        limit_bytes: int,
+        heartbeat_s: float,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._channels = {channel.name: channel for channel in channels}
+        self._single = len(self._channels) == 1
+        self._identity = identity
+        self._limit = limit_bytes
+        self._heartbeat_s = heartbeat_s
+        self._wall = wall
+        self._loop = asyncio.get_running_loop()
+        #: Part of the cursor by channel, as of the last event queued.
+        self._parts: dict[str, bytes] = {}
+        self._pending: list[bytes] = []
+        self._bytes = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        #: Set while there is something to take, or the feed is at its end.
+        self.ready = asyncio.Event()
+        #: Why the feed ends after what :meth:`take` still gives; None while it goes on.
+        self.closing: Disconnect | None = None
+
+    # -- joining ---------------------------------------------------------------------------
+
+    async def open(self, since: dict[str, CursorPosition] | None) -> None:
+        """Join every channel and queue the beginning, recovered publications included.
+
+        ``since`` is the decoded cursor of a reader that comes back, None for a new one.
+
+        Raises:
+            StoreError: Redis could not be asked; close the feed.
+        """
+        joined: dict[str, Joined] = {}
+        wanted = {} if since is None else since
+        left_bytes = _MAX_RECOVERY_BYTES
+        names = list(self._channels)
+        for start in range(0, len(names), _JOIN_BATCH):
+            batch = names[start : start + _JOIN_BATCH]
+            if left_bytes <= 0:
+                wanted = {}
+            done = await asyncio.gather(
+                *(
+                    self._engine.join(self._channels[name], self, wanted.get(name))
+                    for name in batch
+                ),
+                return_exceptions=True,
+            )
+            for name, result in zip(batch, done, strict=True):
+                if isinstance(result, BaseException):
+                    raise result
+                joined[name] = result
+                left_bytes -= sum(len(pub.wire) for pub in result.publications)
+        # From here to the last release nothing may be awaited: what comes live must come
+        # after what was recovered.
+        self._begin(joined, since)
+        for result in joined.values():
+            result.release()
+        self._start_timers()
+
+    def _begin(self, joined: dict[str, Joined], since: dict[str, CursorPosition] | None) -> None:
+        """Queue the first block, then what each channel's reader missed or lost."""
+        lost: dict[str, Gap | _Reason] = {}
+        for name, result in joined.items():
+            came_from = None if since is None else since.get(name)
+            if since is not None and (result.gap or came_from is None):
+                lost[name] = result.gap or _Reason.ABSENT
+            elif came_from is not None and _missed(result, came_from):
+                lost[name] = Gap.TRIMMED
+            # Until its own events are written, a channel stands where the reader left it: a
+            # reader that is cut off in between asks for the same again.
+            if came_from is not None:
+                self._stand(name, came_from.position, came_from.id)
+            elif since is None:
+                self._stand(name, result.position, result.id)
+        self._queue(b"retry: %d\nid: %b\n\n" % (retry_ms(), self._cursor()))
+        for name, result in joined.items():
+            if gap := lost.get(name):
+                self._tell_gap(name, gap, result.position, result.id)
+            else:
+                for publication in result.publications:
+                    self._queue(self._block(Frame(publication)))
+                self._stand(name, result.position, result.id)
+        # The reader asked for all this, so it does not count against its limit.
+        self._limit += self._bytes
+
+    def _start_timers(self) -> None:
+        self._set_timer("heartbeat", self._heartbeat_s, self._beat)
+        expires_at = self._identity.expires_at
+        if expires_at is None:
+            return
+        left_s = max(0.0, expires_at - self._wall())
+        warn_s = left_s - min(_WARN_BEFORE_S, left_s / 2)
+        self._set_timer("warning", warn_s, self._warn)
+        self._set_timer("end", left_s, lambda: self.end(Disconnects.EXPIRED))
+
+    def _set_timer(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
+        self._timers[name] = self._loop.call_later(delay_s, action)
+
+    def _beat(self) -> None:
+        if not self._pending:
+            self._queue(_HEARTBEAT)
+        self._set_timer("heartbeat", self._heartbeat_s, self._beat)
+
+    def _warn(self) -> None:
+        expires_at = self._identity.expires_at or 0
+        data = {"expires_at": expires_at, "expires_in": round(expires_at - self._wall())}
+        self._queue(encode_event_block("auth-expiring", data))
+
+    # -- from the rooms --------------------------------------------------------------------
+
+    def deliver(self, frame: Frame) -> None:
+        """Queue a live publication; a reader that owes too much is let go."""
+        if self.closing is None:
+            self._queue(self._block(frame))
+            if self._bytes > self._limit:
+                # What waits would only delay the goodbye; the reader recovers it.
+                self._pending.clear()
+                self._bytes = 0
+                self.end(Disconnects.SLOW)
+
+    def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
+        """Queue the news that publications are lost to this reader."""
+        if self.closing is None:
+            self._tell_gap(channel, gap, top, top_id)
+
+    # -- from the node ---------------------------------------------------------------------
+
+    @property
+    def user(self) -> str:
+        """Id of the user, empty when anonymous."""
+        return self._identity.user
+
+    def end(self, disconnect: Disconnect) -> None:
+        """Say goodbye after what is queued; the second time does nothing."""
+        if self.closing is None:
+            goodbye = {"code": disconnect.code, "reason": disconnect.reason}
+            self._queue(b"retry: %d\n%b" % (retry_ms(), encode_event_block("close", goodbye)))
+            self.closing = disconnect
+            self._leave()
+
+    def close(self) -> None:
+        """Leave everything behind: the reader is gone."""
+        if self.closing is None:
+            self.closing = Disconnects.CLOSED
+        self._leave()
+        self._pending.clear()
+        self.ready.set()
+
+    def _leave(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for name in self._channels:
+            self._engine.leave(name, self)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """Return everything that waits as one chunk, empty when nothing does."""
+        pending = self._pending
+        chunk = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        self._bytes = 0
+        if self.closing is None:
+            self.ready.clear()
+        return chunk
+
+    def _queue(self, block: bytes) -> None:
+        self._pending.append(block)
+        self._bytes += len(block)
+        self.ready.set()
+
+    def _block(self, frame: Frame) -> bytes:
+        if self._single:
+            return frame.block  # made once, shared by every feed of this one channel
+        self._parts[frame.publication.channel] = frame.cursor
+        return b"id: %b\n%b\n" % (self._cursor(), frame.event)
+
+    def _cursor(self) -> bytes:
+        return encode_cursor(self._parts.values())
+
+    def _stand(self, channel: str, position: Position, id: str) -> None:
+        part = encode_cursor_part(channel, position.epoch, position.offset, id)
+        self._parts[channel] = part
+
+    def _tell_gap(self, channel: str, gap: Gap | _Reason, top: Position, top_id: str) -> None:
+        self._stand(channel, top, top_id)
+        data = {
+            "channel": channel,
+            "reason": gap.name.lower(),
+            "message": gap.value,
+            "position": {"epoch": top.epoch, "offset": top.offset},
+        }
+        self._queue(encode_event_block("gap", data, id=self._cursor()))
+
+
+def _missed(joined: Joined, since: CursorPosition) -> bool:
+    """Whether the reader missed something that was not read for it, being too much in all."""
+    if joined.publications:
+        return False
+    return joined.position != since.position or since.id not in {"", joined.id}

@@ -1,0 +1,165 @@
+"""The hub as a whole: what a node is made of, how it starts and how it ends.
+
+Everything is composed here and handed on by constructor; nothing reaches for a global. A
+hub starts with Redis away and says so in its readiness; it works as soon as Redis is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from channels.catalogue import Channel
+from channels.errors import Disconnects, StoreError, UsageError
+from channels.identity import ANONYMOUS, Identity
+from channels.ids import new_id
+from hub.access import Access
+from hub.auth import Authenticator, TokenVerifier
+from hub.connection import ConnectionSettings
+from hub.driver import Driver
+from hub.engine import Engine
+from hub.feed import Feed
+from hub.nodes import Nodes
+from hub.origin import OriginPolicy
+from hub.registry import Registry
+from hub.reporter import Reporter
+from hub.settings import Settings
+from hub.tickets import Tickets
+from hub.version import version
+from services.door import Services
+from services.follower import FollowerStats
+from services.store.port import Store
+from services.store.tcp import TcpStore, TcpStoreOptions
+
+__all__ = ["Hub"]
+
+
+class Hub:
+    """One node. Use it as an async context manager, once; the constructor does no I/O.
+
+    ``settings.redis_url`` must be set: whoever composes the process starts the embedded
+    server (``server.py``, ``app.py``).
+    """
+
+    def __init__(self, settings: Settings, *, store: Store | None = None) -> None:
+        self.settings = settings
+        #: Id of this node: new at every start, because its counters begin anew.
+        self.node = new_id()
+        self.name = settings.node_name or socket.gethostname()[:64]
+        self.version = version()
+        self.origins = OriginPolicy.of(settings)
+        self.verifier = TokenVerifier.of(settings)
+        self.registry = Registry(settings.max_connections)
+        self._connection_settings = ConnectionSettings(
+            ping_interval_s=settings.ping_interval_s,
+            pong_timeout_s=settings.pong_timeout_s,
+            connect_timeout_s=settings.connect_timeout_s,
+            max_channels=settings.max_channels,
+        )
+        catalogue = settings.catalogue()
+        self.access = Access(catalogue, insecure=settings.insecure)
+        if store is None:
+            if settings.redis_url is None:
+                raise UsageError("a hub needs a redis_url: start the embedded server first")
+            # Probes carry our prefix, so that an access list may allow nothing else.
+            probe = TcpStoreOptions(probe_prefix=f"{settings.key_prefix}:{{hub}}:probe")
+            store = TcpStore(settings.redis_url, probe)
+        self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
+        keys = self.services.keys
+        self.engine = Engine(self.services.follower, self.services.events.log)
+        self.tickets = Tickets(store, keys)
+        self.authenticator = Authenticator(self.verifier, self.tickets)
+        self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
+        self.reporter = Reporter(self, every_s=settings.node_report_s)
+        self._reporting: asyncio.Task[None] | None = None
+        self._ending = False
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.services.__aenter__()
+        self._reporting = asyncio.create_task(self.reporter.run(), name="fanwire-reporter")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # The server above us has stopped accepting before we get here.
+        # 1. Tell whoever is still connected to come back, to another node or to the next one.
+        self.say_goodbye()
+        # 2. Let them leave, as long as the grace lasts: what is queued is written first.
+        await self.drain()
+        # 3. Stop reporting, and be gone from the list of nodes.
+        if self._reporting is not None:
+            self._reporting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reporting
+            with contextlib.suppress(StoreError):
+                await self.nodes.forget(self.node)
+        # 4. Leave the rooms: they use the follower.
+        await self.engine.close()
+        # 5. End the follower's watch, its repairs, and the store, which all of them used.
+        await self.services.__aexit__(kind, error, traceback)
+
+    def say_goodbye(self) -> None:
+        """Ask every client to reconnect elsewhere, and refuse new ones; returns at once."""
+        self._ending = True
+        self.registry.end_all(Disconnects.SHUTDOWN)
+
+    async def drain(self) -> None:
+        """Wait until every client has left, or the grace is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.shutdown_grace_s):
+                await self.registry.wait_empty()
+
+    # -- for the transports ----------------------------------------------------------------
+
+    def new_driver(self, identity: Identity = ANONYMOUS) -> Driver:
+        """Return what drives one more connection of the bidirectional protocol.
+
+        ``identity`` is what the handshake proved; it stands for a client that sends no token.
+        """
+        verify = self.verifier.verify
+        return Driver(
+            engine=self.engine,
+            events=self.services.events,
+            access=self.access,
+            authenticate=lambda token: verify(token) if token else identity,
+            settings=self._connection_settings,
+            outbox_bytes=self.settings.outbox_bytes,
+            version=self.version,
+        )
+
+    def new_feed(self, channels: Sequence[Channel], identity: Identity) -> Feed:
+        """Return one more feed of ``channels``, not opened yet."""
+        return Feed(
+            self.engine,
+            channels,
+            identity,
+            limit_bytes=self.settings.outbox_bytes,
+            heartbeat_s=self.settings.sse_heartbeat_s,
+        )
+
+    # -- state -----------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> FollowerStats:
+        """What the follower saw and repaired."""
+        return self.services.follower.stats
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why the node should get no new clients now; empty when it is ready."""
+        if self._ending:
+            return ["the node is shutting down"]
+        store = self.services.store
+        if store.ready:
+            return []
+        return [getattr(store, "trouble", None) or "Redis is away"]

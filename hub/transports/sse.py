@@ -1,0 +1,174 @@
+"""``GET /events?channel=...``: a feed over server-sent events, for a plain ``EventSource``.
+
+sse-starlette keeps the response: headers, noticing that the client went away, the deadline
+of each send, HEAD. What is written comes finished from :class:`~hub.feed.Feed`.
+
+Importing sse-starlette patches ``uvicorn.Server.handle_exit`` and lets it end every stream
+of the process half a second after a signal, so it is imported here and nowhere else. We use
+that, because mounted in somebody's application it is the only word of a shutdown we get: its
+"shutdown event" is our goodbye, and its grace outlasts the writing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import structlog
+from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from channels.catalogue import Channel
+from channels.cursor import CursorPosition, decode_cursor
+from channels.errors import BadRequest, Disconnects, FanwireError, LimitExceeded
+from channels.identity import Identity
+from hub.feed import Feed, encode_event_block, retry_ms
+from hub.problem import problem_response
+
+if TYPE_CHECKING:
+    from hub.runtime import Hub
+
+__all__ = ["EventsEndpoint"]
+
+_log = structlog.get_logger(__name__)
+
+#: A cursor has about 40 characters a channel; servers take headers of 64 KiB at most.
+_MAX_CURSOR_CHARACTERS = 64 * 1024
+_NO_STORE = {"Cache-Control": "no-store, no-transform"}
+
+
+class EventsEndpoint:
+    """ASGI application for ``/events``."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: with a feed, or with why there is none."""
+        request = Request(scope, receive)
+        try:
+            channels, identity, since = await self._understand(request)
+        except FanwireError as error:
+            await _refusal(error, request)(scope, receive, send)
+            return
+        if request.method == "HEAD":
+            await _stream(_nothing())(scope, receive, send)
+            return
+        await self._serve(self._hub.new_feed(channels, identity), since, request, send)
+
+    async def _understand(
+        self, request: Request
+    ) -> tuple[list[Channel], Identity, dict[str, CursorPosition] | None]:
+        """Return what is asked for, by whom, and from where on."""
+        names = list(dict.fromkeys(request.query_params.getlist("channel")))
+        if not names:
+            raise BadRequest("expected at least one channel: /events?channel=namespace:rest")
+        most = self._hub.settings.max_channels
+        if len(names) > most:
+            raise _TooManyChannels(f"a feed has {most} channels at most; got {len(names)}")
+        identity = await self._hub.authenticator.identity_of_request(request)
+        channels = [self._hub.access.to_subscribe(identity, name) for name in names]
+        # What the browser remembers is newer than what stands in the address.
+        cursor = _header_text(request.headers, "last-event-id") or request.query_params.get(
+            "last_event_id", ""
+        )
+        if not cursor:
+            return channels, identity, None
+        return channels, identity, decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
+
+    async def _serve(
+        self, feed: Feed, since: dict[str, CursorPosition] | None, request: Request, send: Send
+    ) -> None:
+        """Join, stream until either side ends, and leave, whatever happens."""
+        hub = self._hub
+        try:
+            try:
+                hub.registry.add(feed)
+                await feed.open(since)
+            except FanwireError as error:
+                await _refusal(error, request)(request.scope, request.receive, send)
+                return
+            response = _stream(
+                _chunks(feed),
+                farewell=_Farewell(feed),
+                grace_s=hub.settings.shutdown_grace_s,
+                send_timeout_s=hub.settings.send_timeout_s,
+            )
+            await response(request.scope, request.receive, send)
+        except SendTimeoutError:
+            _log.info("let a reader go that stopped reading", user=feed.user)
+        finally:
+            feed.close()
+            hub.registry.remove(feed)
+
+
+class _TooManyChannels(LimitExceeded):
+    http_status = 400
+
+
+class _Farewell:
+    """Stands where sse-starlette expects an event to set when the server is shutting down."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def set(self) -> None:
+        self._feed.end(Disconnects.SHUTDOWN)
+
+
+async def _chunks(feed: Feed) -> AsyncIterator[bytes]:
+    while True:
+        if chunk := feed.take():
+            yield chunk
+        elif feed.closing is not None:
+            return
+        else:
+            await feed.ready.wait()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+def _stream(
+    chunks: AsyncIterator[bytes],
+    *,
+    farewell: _Farewell | None = None,
+    grace_s: float = 0,
+    send_timeout_s: float | None = None,
+) -> EventSourceResponse:
+    return EventSourceResponse(
+        chunks,
+        headers=_NO_STORE,
+        ping=0,  # the feed has its own heartbeat, a timer instead of a task
+        send_timeout=send_timeout_s,
+        shutdown_event=cast("anyio.Event | None", farewell),  # only its set() is called
+        shutdown_grace_period=grace_s,
+    )
+
+
+def _refusal(error: FanwireError, request: Request) -> Response:
+    """Return the answer to a request that gets no feed.
+
+    A browser gives up for good on any status but 200. What will pass (Redis is away, the node
+    is full) is therefore told to an ``EventSource`` inside a stream that ends at once, and it
+    comes back by itself, with the cursor it has.
+    """
+    accepts = request.headers.get("accept", "")
+    if not error.temporary or "text/event-stream" not in accepts or request.method == "HEAD":
+        return problem_response(error)
+    goodbye = encode_event_block("close", {"code": error.code, "reason": error.message})
+    return Response(
+        b"retry: %d\n%b" % (retry_ms(), goodbye),
+        media_type="text/event-stream",
+        headers=_NO_STORE,
+    )
+
+
+def _header_text(headers: Headers, name: str) -> str:
+    return headers.get(name, "").strip()
