@@ -1,1 +1,21 @@
-"""Publisher and subscriber for Python; the browser module is in ``js/``."""
+"""Publisher and subscriber for Python; the browser module is in ``js/``.
+
+Imports ``channels`` and nothing else of Fanwire: a client is a guest of the hub.
+"""
+
+from .backoff import Backoff, Patience
+from .delivery import Delivery, Gap
+from .publisher import AsyncPublisher, Publisher
+from .subscriber import Subscriber
+from .subscription import Subscription
+
+__all__ = [
+    "AsyncPublisher",
+    "Backoff",
+    "Delivery",
+    "Gap",
+    "Patience",
+    "Publisher",
+    "Subscriber",
+    "Subscription",
+]
