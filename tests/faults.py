@@ -15,7 +15,8 @@ class FaultProxy:
     """Stands between a client and ``127.0.0.1:port`` and passes bytes on, until told otherwise.
 
     Every fault holds for the connections that are there and for those to come, and can be
-    set and taken back at any time. ``requests`` go to the server, ``replies`` to the client.
+    set and taken back at any time (only what was swallowed stays swallowed). Requests go to
+    the server, replies to the client.
     """
 
     def __init__(self, port: int) -> None:
@@ -25,8 +26,9 @@ class FaultProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         #: Where the proxy listens.
         self.port = 0
-        #: Connections taken since the start.
+        #: Connections taken since the start; ``connected`` is set with each.
         self.connections = 0
+        self.connected = asyncio.Event()
         #: Each piece waits so long before it goes on.
         self.delay_s = 0.0
         #: Pieces go on in bits of at most so many bytes, each written by itself.
@@ -54,15 +56,25 @@ class FaultProxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        for pump in self._pumps:
+        # Each connection's own task ends its pumps when one of them ends.
+        pumps = set(self._pumps)
+        for pump in pumps:
             pump.cancel()
-        if self._pumps:
-            await asyncio.wait(self._pumps)
+        if pumps:
+            await asyncio.wait(pumps)
         await self._server.wait_closed()
 
     @property
+    def url(self) -> str:
+        """Where the proxy listens, as a Redis URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
     def blackhole(self) -> bool:
-        """Swallow everything, both ways, and keep connections open: a dead peer."""
+        """Swallow everything, both ways, and keep connections open: a dead peer.
+
+        Connections that had bytes swallowed stay dead; new ones live when it is over.
+        """
         return self.drop_requests and self.drop_replies
 
     @blackhole.setter
@@ -76,6 +88,7 @@ class FaultProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.connected.set()
         if self.refuse:
             writer.transport.abort()
             return
@@ -99,21 +112,24 @@ class FaultProxy:
             self._writers -= pair
             for pump in pumps:
                 pump.cancel()
-            await asyncio.wait(pumps)
             self._pumps -= pumps
+            await asyncio.wait(pumps)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
     ) -> None:
+        dead = False
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                if self.drop_replies if replies else self.drop_requests:
+                # TCP has no holes: once bytes are gone, none that follow may arrive either.
+                dead = dead or (self.drop_replies if replies else self.drop_requests)
+                if dead:
                     continue
                 if replies and self.garble is not None:
                     data = self.garble(data)
-                step = self.piece_bytes or len(data)
+                step = self.piece_bytes or len(data) or 1
                 for start in range(0, len(data), step):
                     writer.write(data[start : start + step])
                     await writer.drain()
