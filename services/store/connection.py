@@ -307,7 +307,7 @@ async def open_connection(
         raise StoreUnavailable(
             f"Redis at {endpoint.where}: no connection within {timeout_s:g} s"
         ) from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name
         raise StoreUnavailable(f"Redis at {endpoint.where}: {error}") from error
 
     async def ask(*command: Argument) -> Reply:
