@@ -55,6 +55,8 @@ def server(core: int | None) -> Iterator[str]:
         try:
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                time.sleep(0.01)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.kill()

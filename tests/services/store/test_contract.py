@@ -89,7 +89,6 @@ COMMANDS: list[tuple[str | bytes | int, ...]] = [
     ("EXISTS", "s", "missing"),
     ("TYPE", "x"),
     ("OBJECT", "ENCODING", "s"),
-    ("MEMORY", "DOCTOR"),
     ("LOLWUT", "VERSION", 0),
 ]
 
