@@ -21,6 +21,10 @@ from .port import Argument, Reply
 
 __all__ = ["RespConnection", "open_connection"]
 
+#: So many commands leave before the turn of the loop is over: the server works on them while
+#: we pack the next ones. With fewer the writes cost more than that gains, with more one side
+#: waits for the other.
+_BATCH = 16
 #: Deadlines are looked at no more often than this, so that a thousand callers with a
 #: thousand deadlines do not cost a thousand looks at a thousand callers.
 _TICK_S = 0.001
@@ -33,7 +37,7 @@ _STALLS = 5
 class RespConnection(asyncio.Protocol):
     """A connection that many tasks share, each waiting for its own reply.
 
-    All commands of one turn of the event loop leave in one write. A caller that leaves
+    Commands of one turn of the event loop share few writes. A caller that leaves
     (deadline, cancellation) leaves its place in line, and its reply is dropped when it comes.
 
     The connection is given up, and every caller told, when the server sends what is no
@@ -118,7 +122,9 @@ class RespConnection(asyncio.Protocol):
         return future
 
     def _schedule(self, leaves_at: float) -> None:
-        if not self._flush_due:
+        if self._exchange.unsent >= _BATCH:
+            self._write()
+        elif not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
         if leaves_at < self._look_at:
@@ -177,6 +183,10 @@ class RespConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start (called by the event loop)."""
         self._transport = cast("asyncio.Transport", transport)
+        # What the socket does not take at once waits in our line, where it can still be
+        # withdrawn. It also makes uvloop write at once, not at the end of the loop's turn.
+        # (Not 0: TLS transports pause at the limit, not above it.)
+        self._transport.set_write_buffer_limits(high=1)
         self._heard_at = self._replied_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -193,8 +203,7 @@ class RespConnection(asyncio.Protocol):
         if replied:
             self._replied_at = self._heard_at
         if exchange.unsent:
-            if not self._flush_due:
-                self._flush()  # the window has room again
+            self._write()  # the window has room again
         elif self._retiring is not None and exchange.awaiting == 0:
             self.give_up(self._retiring)
 
@@ -214,12 +223,15 @@ class RespConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on (called by the event loop)."""
         self._paused = False
-        self._flush()
+        self._write()
 
     # -- writing and time ------------------------------------------------------------------
 
     def _flush(self) -> None:
         self._flush_due = False
+        self._write()
+
+    def _write(self) -> None:
         if self._paused or self._transport is None:
             return
         idle = self._exchange.awaiting == 0
@@ -307,7 +319,7 @@ async def open_connection(
         raise StoreUnavailable(
             f"Redis at {endpoint.where}: no connection within {timeout_s:g} s"
         ) from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host that cannot be a name
         raise StoreUnavailable(f"Redis at {endpoint.where}: {error}") from error
 
     async def ask(*command: Argument) -> Reply:

@@ -117,7 +117,7 @@ class Exchange:
         self._where = where
         self._window_bytes = window_bytes
         self._on_refused = on_refused
-        self._unsent: list[Entry] = []
+        self._unsent: deque[Entry] = deque()
         self._awaiting: deque[Entry] = deque()
         self._unanswered_bytes = 0
         # hiredis builds the errors itself, also those inside of arrays.
@@ -146,30 +146,27 @@ class Exchange:
     def take(self) -> bytes:
         """Move commands from the first line to the second; return the bytes to write now.
 
-        Commands whose caller has left already are never sent.
+        Takes what the window has room for, never parting one write. Commands whose caller
+        has left already are never sent.
         """
-        entries = [entry for entry in self._unsent if not entry[0].done()]
-        packed = b"".join([entry[1] for entry in entries])
-        if self._unanswered_bytes + len(packed) > self._window_bytes:
-            fitting = self._fitting(entries)
-            self._unsent = entries[fitting:]
-            entries = entries[:fitting]
-            packed = b"".join([entry[1] for entry in entries])
-        else:
-            self._unsent = []
-        self._unanswered_bytes += len(packed)
-        self._awaiting.extend(entries)
-        return packed
-
-    def _fitting(self, entries: list[Entry]) -> int:
-        """How many of ``entries`` the window has room for, never parting one write."""
+        unsent = self._unsent
+        awaiting = self._awaiting
         room = self._window_bytes - self._unanswered_bytes
-        for index, (_, packed, _) in enumerate(entries):
-            alone = index == 0 and not self._awaiting
-            if packed and len(packed) > room and not alone:
-                return index
-            room -= len(packed)
-        return len(entries)
+        taken = []
+        size = 0
+        while unsent:
+            entry = unsent[0]
+            packed = entry[1]
+            # With nothing under way, whatever comes first goes, however large.
+            if packed and size + len(packed) > room and awaiting:
+                break
+            unsent.popleft()
+            if not entry[0].done():
+                awaiting.append(entry)
+                taken.append(packed)
+                size += len(packed)
+        self._unanswered_bytes += size
+        return b"".join(taken)
 
     def feed(self, data: bytes) -> int:
         """Give each reply in ``data`` to its caller; return how many replies there were.
@@ -213,7 +210,7 @@ class Exchange:
 
         The reply of a command that was sent is still read and dropped in its turn.
         """
-        waiting = []
+        waiting: deque[Entry] = deque()
         next_at = inf
         for entry in self._unsent:
             sink, _, leaves_at = entry
@@ -235,7 +232,7 @@ class Exchange:
 
     def lose(self, reason: str) -> None:
         """End every wait: the connection is lost."""
-        unsent, self._unsent = self._unsent, []
+        unsent, self._unsent = self._unsent, deque()
         awaiting = list(self._awaiting)
         self._awaiting.clear()
         self._unanswered_bytes = 0

@@ -7,6 +7,7 @@ others wait or gets no reply of its own would hurt callers who have nothing to d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from channels.errors import UsageError
 
@@ -63,15 +64,23 @@ def check_shareable(command: Sequence[Argument]) -> None:
     """Raise ``UsageError`` for an empty command and for one that needs its own connection."""
     if not command:
         raise UsageError("expected a command, got nothing")
-    name = _word(command[0])
-    why = _WHY_NOT.get(name)
-    if why is None:
-        suspect = _SUSPECTS.get(name)
-        if suspect is None or suspect[0] not in map(_word, command[1:]):
-            return
-        why = suspect[1]
-        name = f"{name} {suspect[0]}"
+    verdict = _verdict(command[0])
+    if verdict is None:
+        return
+    word, why = verdict
+    if word and word not in map(_word, command[1:]):
+        return
+    name = f"{_word(command[0])} {word}".rstrip()
     raise UsageError(f"{name} cannot go over the shared connection: {why}")
+
+
+@lru_cache(maxsize=512)  # a program sends few different commands, each of them often
+def _verdict(command: Argument) -> tuple[str, str] | None:
+    """Return why not, and the word that must follow for it (or ``""``)."""
+    name = _word(command)
+    if name in _WHY_NOT:
+        return "", _WHY_NOT[name]
+    return _SUSPECTS.get(name)
 
 
 def _word(argument: Argument) -> str:

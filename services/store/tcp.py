@@ -233,6 +233,7 @@ class TcpStore:
 
         Raises ``StoreUnavailable`` when that takes longer than ``timeout_s``,
         ``StoreRefused`` when the server does not allow it; nothing is subscribed then.
+        ``UsageError`` when the channel has a listener already.
         """
         self._check_open()
         await self._subscriptions.listen(
@@ -267,7 +268,10 @@ class TcpStore:
             return
         self._ready = ready
         for callback in self._callbacks:
-            callback(ready)
+            try:
+                callback(ready)
+            except Exception:  # noqa: BLE001 - its bug must not cost us the connection
+                _log.exception("a callback failed on ready=%s", ready)
 
     # -- the connection for commands -------------------------------------------------------
 

@@ -32,3 +32,9 @@ class Recorder:
         while len(self.messages) < messages or self.interruptions < interruptions:
             self._told.clear()
             await self._told.wait()
+
+    async def wait_for_message(self, message: bytes) -> None:
+        """Return when ``message`` was the last one heard."""
+        while not self.messages or self.messages[-1] != message:
+            self._told.clear()
+            await self._told.wait()
