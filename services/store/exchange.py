@@ -19,7 +19,7 @@ from channels.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
 
 from .port import Reply
 
-__all__ = ["Exchange", "ProtocolViolation", "Replies", "Sink"]
+__all__ = ["AllSink", "Exchange", "ProtocolViolation", "Replies", "Sink"]
 
 _MORE: Final = object()
 

@@ -13,12 +13,13 @@ import logging
 import uuid
 from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import hiredis
 
 from channels.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable
 
+from .background import end, spawn
 from .backoff import Backoff
 from .connection import RespConnection
 from .exchange import ProtocolViolation
@@ -126,9 +127,7 @@ class Subscriptions:
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(
-                self._keep(), name="store subscriptions"
-            )
+            self._task = spawn(self._keep(), "the store's subscriptions")
 
     async def _keep(self) -> None:
         while True:
@@ -175,9 +174,7 @@ class Subscriptions:
         """Give the connection up unless a message of our own comes back through it."""
         nonce = uuid.uuid4().bytes
         echo = self._echo.expect(nonce)
-        try:
-            await self._publish(self._probe, nonce)
-        except StoreError:
+        if not await self._published(protocol, nonce):
             return  # says nothing about this connection; the other one is looked after
         for timeout_s in (patience_s, _GRACE_S):
             await asyncio.wait(
@@ -185,6 +182,16 @@ class Subscriptions:
             )
         if not echo.done():
             protocol.give_up(f"a probe did not come back within {patience_s:g} s")
+
+    async def _published(self, protocol: _SubscriberProtocol, nonce: bytes) -> bool:
+        """Publish a probe; stop trying when the connection it is meant for is lost."""
+        publishing = asyncio.ensure_future(self._publish(self._probe, nonce))
+        waiting: set[asyncio.Future[Any]] = {publishing, protocol.lost}
+        try:
+            await asyncio.wait(waiting, return_when=FIRST_COMPLETED)
+            return publishing.done() and not isinstance(publishing.exception(), StoreError)
+        finally:
+            publishing.cancel()
 
     def _probe_settled(self, confirmation: asyncio.Future[None]) -> None:
         error = None if confirmation.cancelled() else confirmation.exception()
@@ -223,9 +230,7 @@ class Subscriptions:
     async def close(self) -> None:
         """End the connection; whoever waits in :meth:`listen` gets ``StoreUnavailable``."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
+        await end(task)
         self._book.end(StoreUnavailable("the store is closed"))
 
 

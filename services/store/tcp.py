@@ -17,6 +17,7 @@ import msgspec
 
 from channels.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable, UsageError
 
+from .background import end, spawn
 from .backoff import Backoff
 from .connection import RespConnection, open_connection
 from .endpoint import Endpoint
@@ -116,7 +117,7 @@ class TcpStore:
             raise UsageError("a store is opened once")
         self._loop = asyncio.get_running_loop()
         first: asyncio.Future[None] = self._loop.create_future()
-        self._keeper = self._loop.create_task(self._keep(first), name="store connection")
+        self._keeper = spawn(self._keep(first), "the store's connection")
         if not wait:
             first.add_done_callback(lambda done: done.cancelled() or done.exception())
             return
@@ -158,9 +159,7 @@ class TcpStore:
         self._trouble = f"Redis at {self._endpoint.where}: the store is closed"
         await self._subscriptions.close()
         keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.wait({keeper})
+        await end(keeper)
         for connection in [self._connection, *self._retired]:
             if connection is not None:
                 connection.give_up("the store is closed")

@@ -83,12 +83,12 @@ class Valkey:
 
 
 @pytest.fixture
-async def start_valkey(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
+async def start_server(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
     """A function that starts a server of one's own with extra arguments."""
     servers: list[Valkey] = []
 
     async def start(*arguments: str) -> Valkey:
-        directory = tmp_path / f"valkey{len(servers)}"
+        directory = tmp_path / f"server{len(servers)}"
         directory.mkdir()
         server = Valkey(directory, *arguments)
         servers.append(server)
@@ -103,13 +103,13 @@ async def start_valkey(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
 
 
 @pytest.fixture
-async def valkey(start_valkey) -> Valkey:
+async def server(start_server) -> Valkey:
     """A server of one's own."""
-    return await start_valkey()
+    return await start_server()
 
 
 @pytest.fixture
-async def store(valkey: Valkey) -> AsyncIterator[TcpStore]:
-    """An open store on ``valkey``."""
-    async with TcpStore(valkey.url, QUICK) as opened:
+async def store(server: Valkey) -> AsyncIterator[TcpStore]:
+    """An open store on ``server``."""
+    async with TcpStore(server.url, QUICK) as opened:
         yield opened

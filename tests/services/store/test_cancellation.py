@@ -104,9 +104,9 @@ async def test_no_wrong_reply_among_a_million_cancelled_calls(store: TcpStore) -
     assert await store.execute("ECHO", "after") == b"after"
 
 
-async def test_no_wrong_reply_when_replies_are_slow_and_split(valkey: Valkey) -> None:
+async def test_no_wrong_reply_when_replies_are_slow_and_split(server: Valkey) -> None:
     """The same when every reply is on its way for a while and comes in pieces."""
-    async with FaultProxy(valkey.port) as proxy, TcpStore(proxy.url, QUICK) as store:
+    async with FaultProxy(server.port) as proxy, TcpStore(proxy.url, QUICK) as store:
         proxy.delay_s = 0.001
         proxy.piece_bytes = 700
         tally = await storm(store, 5000)
@@ -114,10 +114,10 @@ async def test_no_wrong_reply_when_replies_are_slow_and_split(valkey: Valkey) ->
         assert tally.right > 0
 
 
-async def test_no_wrong_reply_when_connections_are_killed(valkey: Valkey) -> None:
+async def test_no_wrong_reply_when_connections_are_killed(server: Valkey) -> None:
     """The same while the connection is cut a thousand times under load."""
     options = msgspec.structs.replace(QUICK, backoff_s=(0.0001, 0.001))
-    async with TcpStore(valkey.url, options) as store, TcpStore(valkey.url, QUICK) as other:
+    async with TcpStore(server.url, options) as store, TcpStore(server.url, QUICK) as other:
         tally = Tally()
         done = False
         killed = 0

@@ -34,14 +34,14 @@ class Client:
 
 
 @pytest.fixture
-def connect(valkey: Valkey) -> Callable[..., object]:
+def connect(server: Valkey) -> Callable[..., object]:
     """A context manager that gives a client."""
 
     @asynccontextmanager
     async def open_client(
         *, silence_s: float = 5.0, window_bytes: int = 1 << 20
     ) -> AsyncIterator[Client]:
-        async with FaultProxy(valkey.port) as proxy:
+        async with FaultProxy(server.port) as proxy:
             lost: list[str] = []
             connection = await open_connection(
                 Endpoint(host="127.0.0.1", port=proxy.port),
@@ -118,7 +118,7 @@ async def test_unsent_commands_were_not_executed(connect) -> None:
             await asked
 
 
-async def test_a_dropped_reply_is_an_unknown_outcome_and_not_repeated(connect, valkey) -> None:
+async def test_a_dropped_reply_is_an_unknown_outcome_and_not_repeated(connect, server) -> None:
     """Executed once, although the reply was lost: nobody tries again in secret."""
     async with connect(silence_s=0.2) as client:
         client.proxy.drop_replies = True
@@ -210,10 +210,10 @@ async def test_the_window_holds_callers_back(connect) -> None:
             assert await outcomes(asked) == [b"%d" % n * 500 for n in range(100)] * 2
 
 
-async def test_a_full_socket_keeps_commands_in_line(connect, valkey: Valkey) -> None:
+async def test_a_full_socket_keeps_commands_in_line(connect, server: Valkey) -> None:
     """When the socket takes no more, commands wait; all are answered when it does again."""
     async with connect(window_bytes=1 << 30, silence_s=30) as client:
-        valkey.pause()
+        server.pause()
         asked = []
         while not client.connection._paused:
             asked.append(client.ask("ECHO", b"%d" % len(asked) * 100_000, timeout_s=30))
@@ -221,7 +221,7 @@ async def test_a_full_socket_keeps_commands_in_line(connect, valkey: Valkey) -> 
         asked.append(client.ask("ECHO", b"last", timeout_s=30))
         await asyncio.sleep(0)
         assert client.connection._exchange.unsent == 1
-        valkey.resume()
+        server.resume()
         replies = await outcomes(asked)
         assert replies == [b"%d" % n * 100_000 for n in range(len(asked) - 1)] + [b"last"]
 
@@ -244,9 +244,9 @@ async def test_a_cancelled_caller_leaves_its_reply_behind(connect) -> None:
         assert await outcomes([first, third]) == [b"0", b"2"]
 
 
-async def test_nobody_answers_the_greeting(valkey: Valkey) -> None:
+async def test_nobody_answers_the_greeting(server: Valkey) -> None:
     """A server that accepts and says nothing is unavailable within the time-out."""
-    async with FaultProxy(valkey.port) as proxy:
+    async with FaultProxy(server.port) as proxy:
         proxy.blackhole = True
         with pytest.raises(StoreUnavailable):
             await open_connection(

@@ -112,12 +112,12 @@ def comparable(reply: object) -> object:
 
 @pytest.fixture(params=[2, 3])
 async def pair(
-    request: pytest.FixtureRequest, start_valkey
+    request: pytest.FixtureRequest, start_server
 ) -> AsyncIterator[tuple[TcpStore, redis_py.Connection]]:
     """The store and redis-py, each on an empty server of its own, on one RESP version."""
     protocol = request.param
-    ours: Valkey = await start_valkey()
-    theirs: Valkey = await start_valkey()
+    ours: Valkey = await start_server()
+    theirs: Valkey = await start_server()
     connection = redis_py.Connection(
         **{**parse_url(theirs.url), "protocol": protocol}, retry=Retry(NoBackoff(), 0)
     )
@@ -168,10 +168,10 @@ async def test_same_replies_in_a_pipeline(pair: tuple[TcpStore, redis_py.Connect
             assert ours == theirs
 
 
-async def test_same_result_of_scripts(valkey: Valkey, store: TcpStore) -> None:
+async def test_same_result_of_scripts(server: Valkey, store: TcpStore) -> None:
     """A script by its SHA returns what redis-py's register_script returns."""
     script = Script("t", "redis.call('SET', KEYS[1], ARGV[1]) return {KEYS[1], #ARGV[1], false}")
-    async with redis_py.Redis.from_url(valkey.url, protocol=3) as peer:
+    async with redis_py.Redis.from_url(server.url, protocol=3) as peer:
         expected = await peer.register_script(script.text)(["k"], [b"\x00\xff"])
         await store.execute("SCRIPT", "FLUSH")
         assert await store.run(script, ["k"], [b"\x00\xff"]) == expected

@@ -45,13 +45,13 @@ async def test_findings(info: bytes | Exception, settings: list[str]) -> None:
     assert [finding.setting for finding in findings] == settings
 
 
-async def test_a_real_server(start_valkey) -> None:
+async def test_a_real_server(start_server) -> None:
     """A server with eviction and without a log is found out, one without faults is not."""
-    bad = await start_valkey("--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+    bad = await start_server("--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
     async with TcpStore(bad.url, QUICK) as store:
         texts = [str(finding) for finding in await inspect_server(store)]
         assert "maxmemory-policy noeviction, got allkeys-lru" in texts[0]
         assert "appendonly yes, got no" in texts[1]
-    good = await start_valkey("--appendonly", "yes")
+    good = await start_server("--appendonly", "yes")
     async with TcpStore(good.url, QUICK) as store:
         assert await inspect_server(store) == []

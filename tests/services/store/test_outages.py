@@ -19,12 +19,12 @@ from .conftest import QUICK, Valkey
 from .recorder import Recorder
 
 
-async def test_killed_and_restarted_under_load(start_valkey) -> None:
+async def test_killed_and_restarted_under_load(start_server) -> None:
     """Every increment is acknowledged, unknown or refused, and the sum agrees with that."""
-    valkey = await start_valkey("--appendonly", "yes", "--appendfsync", "always")
+    server = await start_server("--appendonly", "yes", "--appendfsync", "always")
     acknowledged = unknown = 0
     done = False
-    async with TcpStore(valkey.url, QUICK) as store:
+    async with TcpStore(server.url, QUICK) as store:
         up = asyncio.Event()
         store.on_state(lambda ready: up.set() if ready else up.clear())
 
@@ -46,8 +46,8 @@ async def test_killed_and_restarted_under_load(start_valkey) -> None:
                 seen = acknowledged
                 while acknowledged < seen + 100:
                     await store.execute("PING")
-                await valkey.kill()
-                await valkey.start()
+                await server.kill()
+                await server.start()
                 await up.wait()
             done = True
         total = int(await store.execute("GET", "n") or 0)
@@ -56,11 +56,11 @@ async def test_killed_and_restarted_under_load(start_valkey) -> None:
         assert unknown > 0
 
 
-async def test_a_frozen_server_costs_nobody_more_than_its_deadline(valkey: Valkey) -> None:
+async def test_a_frozen_server_costs_nobody_more_than_its_deadline(server: Valkey) -> None:
     """A stopped process answers nobody: unknown first, then unavailable, then well again."""
     options = msgspec.structs.replace(QUICK, timeout_s=0.1, silence_s=0.1, connect_timeout_s=0.1)
-    async with TcpStore(valkey.url, options) as store:
-        valkey.pause()
+    async with TcpStore(server.url, options) as store:
+        server.pause()
         with pytest.raises(OutcomeUnknown):
             await store.execute("PING")
         with pytest.raises(StoreUnavailable):
@@ -69,7 +69,7 @@ async def test_a_frozen_server_costs_nobody_more_than_its_deadline(valkey: Valke
         assert store.trouble is not None
         up = asyncio.Event()
         store.on_state(lambda ready: up.set() if ready else None)
-        valkey.resume()
+        server.resume()
         await up.wait()
         assert await store.execute("PING", timeout_s=5) == b"PONG"
 
@@ -84,15 +84,15 @@ async def test_a_paused_server_is_waited_for(store: TcpStore) -> None:
     assert await store.execute("GET", "n") == b"2"
 
 
-async def test_a_master_that_became_a_replica_is_left(start_valkey) -> None:
+async def test_a_master_that_became_a_replica_is_left(start_server) -> None:
     """READONLY ends the connection; nothing is ready until the address leads to a master."""
-    valkey, master = await start_valkey(), await start_valkey()
-    async with TcpStore(valkey.url, QUICK) as store:
+    server, master = await start_server(), await start_server()
+    async with TcpStore(server.url, QUICK) as store:
         listener = Recorder()
         await store.listen("room", listener)
         down, up = asyncio.Event(), asyncio.Event()
         store.on_state(lambda ready: up.set() if ready else down.set())
-        async with TcpStore(valkey.url) as admin:
+        async with TcpStore(server.url) as admin:
             await admin.execute("REPLICAOF", "127.0.0.1", master.port)
             with pytest.raises(StoreRefused) as caught:
                 await store.execute("SET", "k", "v")
@@ -106,10 +106,10 @@ async def test_a_master_that_became_a_replica_is_left(start_valkey) -> None:
         await listener.wait_for(interruptions=1)
 
 
-async def test_readonly_inside_of_a_script(start_valkey) -> None:
+async def test_readonly_inside_of_a_script(start_server) -> None:
     """A script that runs into READONLY says the same about the server."""
-    valkey, master = await start_valkey(), await start_valkey()
-    async with TcpStore(valkey.url, QUICK) as store, TcpStore(valkey.url) as admin:
+    server, master = await start_server(), await start_server()
+    async with TcpStore(server.url, QUICK) as store, TcpStore(server.url) as admin:
         down = asyncio.Event()
         store.on_state(lambda ready: None if ready else down.set())
         await admin.execute("REPLICAOF", "127.0.0.1", master.port)
@@ -119,10 +119,10 @@ async def test_readonly_inside_of_a_script(start_valkey) -> None:
         await down.wait()
 
 
-async def test_full_memory_is_the_servers_word(start_valkey) -> None:
+async def test_full_memory_is_the_servers_word(start_server) -> None:
     """OOM refuses writes with its own word and leaves reads and the connection alone."""
-    valkey = await start_valkey("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
-    async with TcpStore(valkey.url, QUICK) as store:
+    server = await start_server("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    async with TcpStore(server.url, QUICK) as store:
         writes = [("SET", f"k{n}", b"x" * 100_000) for n in range(100)]
         last = (await store.pipeline(writes))[-1]
         assert isinstance(last, StoreRefused)
@@ -131,9 +131,9 @@ async def test_full_memory_is_the_servers_word(start_valkey) -> None:
         assert await store.execute("PING") == b"PONG"
 
 
-async def test_a_server_that_slams_the_door(valkey: Valkey) -> None:
+async def test_a_server_that_slams_the_door(server: Valkey) -> None:
     """Connections that end at once are tried again, slower and slower, not in a storm."""
-    async with FaultProxy(valkey.port) as proxy:
+    async with FaultProxy(server.port) as proxy:
         proxy.refuse = True
         store = await TcpStore.connect(proxy.url, wait=False)
         try:
@@ -146,7 +146,7 @@ async def test_a_server_that_slams_the_door(valkey: Valkey) -> None:
             await store.close()
 
 
-async def test_over_tls(valkey: Valkey, tmp_path: Path) -> None:
+async def test_over_tls(server: Valkey, tmp_path: Path) -> None:
     """rediss:// verifies the server; a certificate nobody vouches for is refused."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     openssl = (
@@ -161,7 +161,7 @@ async def test_over_tls(valkey: Valkey, tmp_path: Path) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     # The packaged server is built without TLS, so a proxy speaks it in its place.
-    async with FaultProxy(valkey.port, tls=tls) as proxy:
+    async with FaultProxy(server.port, tls=tls) as proxy:
         url = f"rediss://127.0.0.1:{proxy.port}"
         async with TcpStore(f"{url}?ssl_ca_certs={certificate}", QUICK) as store:
             listener = Recorder()

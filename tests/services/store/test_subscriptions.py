@@ -19,11 +19,11 @@ CUTS = 2000
 
 
 async def test_cut_by_the_thousand_no_listener_is_lost_and_no_cut_is_hushed_up(
-    valkey: Valkey,
+    server: Valkey,
 ) -> None:
     """After each of thousands of CLIENT KILLs every listener is told, and hears again."""
     options = msgspec.structs.replace(QUICK, backoff_s=(0.0001, 0.001))
-    async with TcpStore(valkey.url, options) as store, TcpStore(valkey.url) as killer:
+    async with TcpStore(server.url, options) as store, TcpStore(server.url) as killer:
         listeners = [Recorder() for _ in range(10)]
         await asyncio.gather(*(store.listen(f"c{n}", one) for n, one in enumerate(listeners)))
         done = False
@@ -55,10 +55,10 @@ async def test_cut_by_the_thousand_no_listener_is_lost_and_no_cut_is_hushed_up(
             before = None if heard is None else int(heard)
 
 
-async def test_listening_and_unlistening_while_cut(valkey: Valkey) -> None:
+async def test_listening_and_unlistening_while_cut(server: Valkey) -> None:
     """Listeners that come and go during cuts are confirmed, told, or gone for good."""
     options = msgspec.structs.replace(QUICK, backoff_s=(0.0001, 0.001), timeout_s=20)
-    async with TcpStore(valkey.url, options) as store, TcpStore(valkey.url) as killer:
+    async with TcpStore(server.url, options) as store, TcpStore(server.url) as killer:
         done = False
 
         async def cut() -> None:
@@ -84,18 +84,18 @@ async def test_listening_and_unlistening_while_cut(valkey: Valkey) -> None:
         await listener.wait_for(1)
 
 
-async def test_server_killed_and_restarted(valkey: Valkey) -> None:
+async def test_server_killed_and_restarted(server: Valkey) -> None:
     """The listener is told when it stands again; readiness shows the time between."""
-    async with TcpStore(valkey.url, QUICK) as store:
+    async with TcpStore(server.url, QUICK) as store:
         states: asyncio.Queue[bool] = asyncio.Queue()
         listener = Recorder()
         await store.listen("room", listener)
         store.on_state(states.put_nowait)
         for round_ in range(1, 4):
-            await valkey.kill()
+            await server.kill()
             assert await states.get() is False
             assert not store.ready
-            await valkey.start()
+            await server.start()
             await listener.wait_for(interruptions=round_)
             assert await states.get() is True
             await store.execute("PUBLISH", "room", round_)
@@ -104,10 +104,10 @@ async def test_server_killed_and_restarted(valkey: Valkey) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_connection_that_lies_is_found_by_the_probe(valkey: Valkey, protocol) -> None:
+async def test_a_connection_that_lies_is_found_by_the_probe(server: Valkey, protocol) -> None:
     """A pub/sub connection that stands and stays silent is replaced, and the listener told."""
     options = msgspec.structs.replace(QUICK, probe_interval_s=0.05, probe_timeout_s=0.1)
-    async with FaultProxy(valkey.port) as proxy:
+    async with FaultProxy(server.port) as proxy:
         url = f"{proxy.url}?protocol={protocol}"
         async with TcpStore(url, options) as store:
             listener = Recorder()
@@ -124,15 +124,15 @@ async def test_a_connection_that_lies_is_found_by_the_probe(valkey: Valkey, prot
             assert b"lost" not in listener.messages
 
 
-async def test_a_dead_peer_is_found(valkey: Valkey) -> None:
+async def test_a_dead_peer_is_found(server: Valkey) -> None:
     """When the network swallows everything for a while, all stands again after it."""
     options = msgspec.structs.replace(
         QUICK, probe_interval_s=0.05, probe_timeout_s=0.1, silence_s=0.1, connect_timeout_s=0.1
     )
     async with (
-        FaultProxy(valkey.port) as proxy,
+        FaultProxy(server.port) as proxy,
         TcpStore(proxy.url, options) as store,
-        TcpStore(valkey.url) as outside,
+        TcpStore(server.url) as outside,
     ):
         listener = Recorder()
         await store.listen("room", listener)
@@ -149,10 +149,10 @@ async def test_a_dead_peer_is_found(valkey: Valkey) -> None:
         assert listener.log == [None, b"x"]
 
 
-async def test_probes_do_not_disturb_a_healthy_connection(valkey: Valkey) -> None:
+async def test_probes_do_not_disturb_a_healthy_connection(server: Valkey) -> None:
     """Many probes later nobody was interrupted."""
     options = msgspec.structs.replace(QUICK, probe_interval_s=0.001)
-    async with TcpStore(valkey.url, options) as store:
+    async with TcpStore(server.url, options) as store:
         listener = Recorder()
         await store.listen("room", listener)
         echo = store._subscriptions._echo
@@ -165,15 +165,15 @@ async def test_probes_do_not_disturb_a_healthy_connection(valkey: Valkey) -> Non
         assert store.ready
 
 
-async def test_listen_gives_up_at_its_deadline(valkey: Valkey) -> None:
+async def test_listen_gives_up_at_its_deadline(server: Valkey) -> None:
     """Without a server there is no subscription, and none comes into being later."""
     options = msgspec.structs.replace(QUICK, timeout_s=0.1)
-    async with TcpStore(valkey.url, options) as store:
-        await valkey.kill()
+    async with TcpStore(server.url, options) as store:
+        await server.kill()
         listener = Recorder()
         with pytest.raises(StoreUnavailable, match="room"):
             await store.listen("room", listener)
-        await valkey.start()
+        await server.start()
         while True:
             try:
                 await store.listen("room", listener)
@@ -196,14 +196,14 @@ async def test_a_cancelled_listen_leaves_nothing(store: TcpStore) -> None:
     await listener.wait_for(1)
 
 
-async def test_a_channel_that_the_server_refuses(start_valkey) -> None:
+async def test_a_channel_that_the_server_refuses(start_server) -> None:
     """The server's words reach the caller; other channels are not touched."""
-    valkey = await start_valkey()
-    async with TcpStore(valkey.url, QUICK) as admin:
+    server = await start_server()
+    async with TcpStore(server.url, QUICK) as admin:
         await admin.execute(
             *("ACL", "SETUSER", "limited", "on", ">pw", "+@all", "~*", "&good*", "&fw:probe:*")
         )
-    url = f"redis://limited:pw@127.0.0.1:{valkey.port}"
+    url = f"redis://limited:pw@127.0.0.1:{server.port}"
     async with TcpStore(url, QUICK) as store:
         good = [Recorder() for _ in range(3)]
         results = await asyncio.gather(

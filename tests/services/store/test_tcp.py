@@ -109,9 +109,9 @@ async def test_one_listener_a_channel(store: TcpStore) -> None:
     assert first.messages == []
 
 
-async def test_over_a_unix_socket(valkey: Valkey) -> None:
+async def test_over_a_unix_socket(server: Valkey) -> None:
     """unix:// works for commands and subscriptions."""
-    async with TcpStore(f"unix://{valkey.path}?db=3", QUICK) as store:
+    async with TcpStore(f"unix://{server.path}?db=3", QUICK) as store:
         listener = Recorder()
         await store.listen("room", listener)
         await store.execute("PUBLISH", "room", "x")
@@ -120,9 +120,9 @@ async def test_over_a_unix_socket(valkey: Valkey) -> None:
         assert b" db=3 " in info
 
 
-async def test_resp2(valkey: Valkey) -> None:
+async def test_resp2(server: Valkey) -> None:
     """Without RESP3 the same calls work."""
-    async with TcpStore(f"{valkey.url}?protocol=2", QUICK) as store:
+    async with TcpStore(f"{server.url}?protocol=2", QUICK) as store:
         listener = Recorder()
         await store.listen("room", listener)
         await store.execute("PUBLISH", "room", "x")
@@ -130,15 +130,15 @@ async def test_resp2(valkey: Valkey) -> None:
         assert b" resp=2 " in await store.execute("CLIENT", "INFO")
 
 
-async def test_wrong_password(start_valkey) -> None:
+async def test_wrong_password(start_server) -> None:
     """The server's words say why, at once, and the password is in no message."""
-    valkey = await start_valkey("--requirepass", "right")
+    server = await start_server("--requirepass", "right")
     for password in (":wrong@", ""):
         with pytest.raises(StoreRefused) as caught:
-            await TcpStore.connect(f"redis://{password}127.0.0.1:{valkey.port}", QUICK)
+            await TcpStore.connect(f"redis://{password}127.0.0.1:{server.port}", QUICK)
         assert caught.value.prefix in {"WRONGPASS", "NOAUTH"}
         assert "wrong" not in str(caught.value)
-    async with TcpStore(f"redis://:right@127.0.0.1:{valkey.port}", QUICK) as store:
+    async with TcpStore(f"redis://:right@127.0.0.1:{server.port}", QUICK) as store:
         assert await store.execute("PING") == b"PONG"
 
 
@@ -149,10 +149,10 @@ async def test_nobody_there() -> None:
         await TcpStore.connect(f"redis://127.0.0.1:{port}", TcpStoreOptions(timeout_s=0.1))
 
 
-async def test_opens_without_a_server(valkey: Valkey) -> None:
+async def test_opens_without_a_server(server: Valkey) -> None:
     """A store can be opened before its server: not ready, then ready, without a restart."""
-    await valkey.kill()
-    store = await TcpStore.connect(valkey.url, QUICK, wait=False)
+    await server.kill()
+    store = await TcpStore.connect(server.url, QUICK, wait=False)
     try:
         states: list[bool] = []
         ready = asyncio.Event()
@@ -162,7 +162,7 @@ async def test_opens_without_a_server(valkey: Valkey) -> None:
         with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1"):
             await store.execute("PING", timeout_s=0.05)
         waiting = asyncio.create_task(store.execute("PING", timeout_s=10))
-        await valkey.start()
+        await server.start()
         assert await waiting == b"PONG"
         await ready.wait()
         assert states == [True]
@@ -171,9 +171,9 @@ async def test_opens_without_a_server(valkey: Valkey) -> None:
         await store.close()
 
 
-async def test_close_ends_waiting_calls(valkey: Valkey) -> None:
+async def test_close_ends_waiting_calls(server: Valkey) -> None:
     """A closed store answers every call, waiting or new, with a store error."""
-    store = await TcpStore.connect(valkey.url, QUICK)
+    store = await TcpStore.connect(server.url, QUICK)
     await store.execute("CLIENT", "PAUSE", 5000)
     waiting = [asyncio.create_task(store.execute("GET", n)) for n in range(10)]
     await asyncio.sleep(0)
