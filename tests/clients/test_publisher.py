@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -30,7 +28,7 @@ from channels.errors import (
 )
 from clients import AsyncPublisher, Backoff, Patience, Publisher
 
-from .fake_api import FakeApi, answer, unreachable
+from .fake_api import FakeApi, answer, serving, unreachable
 
 EVENT = events.NotificationCreated(
     data=events.NotificationCreatedData(user="u1", notification="n1", title="Hello")
@@ -333,37 +331,12 @@ def test_both_publishers_offer_the_same() -> None:
         assert inspect.signature(plain) == inspect.signature(concurrent)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    api: FakeApi
-    drop: list[bool]
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        reply = self.api.execute(httpx.Request("POST", "http://hub" + self.path, content=content))
-        if self.drop:
-            self.drop.pop()
-            self.close_connection = True
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(reply.content)))
-        self.end_headers()
-        self.wfile.write(reply.content)
-
-    def log_message(self, *args: Any) -> None:
-        """Keep the test's output clean."""
-
-
 @pytest.fixture
 def dropping_hub() -> Iterator[tuple[str, FakeApi]]:
     """A hub on a real socket that executes the first request and hangs up."""
     api = FakeApi()
-    handler = type("Handler", (_Handler,), {"api": api, "drop": [True]})
-    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", api
-        server.shutdown()
-        thread.join()
+    with serving(api, drop=1) as url:
+        yield url, api
 
 
 def test_a_connection_cut_after_execution_publishes_once(
