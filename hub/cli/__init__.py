@@ -27,6 +27,12 @@ __all__ = ["main"]
 _COMMANDS = ("serve", "publish", "tail", "token", "channels", "config", "version")
 
 
+class _Wrong(click.ClickException):
+    """The command line or the configuration is wrong, in one sentence."""
+
+    exit_code = 2
+
+
 class _Commands(click.Group):
     """Imports a command only when it is needed, and turns every ending into an exit status."""
 
@@ -45,7 +51,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (SettingsError, UsageError) as error:
-            raise click.UsageError(error.message) from None
+            raise _Wrong(error.message) from None
         except FanwireError as error:
             raise click.ClickException(error.message) from None
         except BrokenPipeError:

@@ -259,6 +259,14 @@ def test_many_are_split_by_number_and_by_size(harness: Harness) -> None:
     assert len(harness.api.requests) == 3
 
 
+def test_replies_come_bare_or_as_a_result(harness: Harness) -> None:
+    """Servers of this API differ here."""
+    done = {"replies": [{"publish": {"offset": 4, "epoch": "e"}}]}
+    harness.api.faults = [answer(200, done), answer(200, {"result": done})]
+    for _ in range(2):
+        assert harness.call("publish_many", [("log:x", 1)]) == [Position("e", 4)]
+
+
 def test_none_are_published_without_a_request(harness: Harness) -> None:
     """An empty list needs no hub."""
     assert harness.call("publish_many", []) == []
