@@ -116,10 +116,20 @@ class _BatchReply(msgspec.Struct):
     error: _Error | None = None
 
 
+class _Replies(msgspec.Struct):
+    replies: list[_BatchReply] | None = None
+
+
 class BatchAnswer(msgspec.Struct):
-    """What answers a batch: one reply a command."""
+    """What answers a batch: one reply a command, bare or as the result of the method."""
 
     replies: list[_BatchReply] | None = None
+    result: _Replies | None = None
+
+    @property
+    def all(self) -> list[_BatchReply] | None:
+        """The replies in either form; None when there are none."""
+        return self.replies if self.result is None else self.result.replies
 
 
 class _ChannelInfo(msgspec.Struct):

@@ -265,19 +265,19 @@ class BatchCall(Call["list[Position | FanwireError]"]):
         self.stopped_by = error
 
     def _judge(self, body: bytes) -> float | None:
-        answer = read(body, BatchAnswer)
-        if answer.replies is None:
+        replies = read(body, BatchAnswer).all
+        if replies is None:
             return super()._judge(body)
-        check_count(len(self._waiting), len(answer.replies))
-        settled = len(answer.replies)
-        while settled and is_temporary_reply(answer.replies[settled - 1]):
+        check_count(len(self._waiting), len(replies))
+        settled = len(replies)
+        while settled and is_temporary_reply(replies[settled - 1]):
             settled -= 1
-        self.result += [outcome(reply.publish, reply.error) for reply in answer.replies[:settled]]
+        self.result += [outcome(reply.publish, reply.error) for reply in replies[:settled]]
         self._wait_for(self._waiting[settled:])
         if not self._waiting:
             return None
         self._may_have_run = True
-        return self._pause(str(outcome(None, answer.replies[settled].error)), None)
+        return self._pause(str(outcome(None, replies[settled].error)), None)
 
     def _accept(self, result: bytes) -> None:
         raise HubOutcomeUnknown(f"expected replies from the hub; got {excerpt(result)}")

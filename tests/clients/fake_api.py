@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -74,3 +77,40 @@ def answer(status: int, body: object = None, **headers: str) -> Fault:
 def unreachable(request: httpx.Request) -> httpx.Response:
     """Fail before anything is sent."""
     raise httpx.ConnectError("connection refused", request=request)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    api: FakeApi
+    drop: list[bool]
+
+    def do_POST(self) -> None:
+        """Answer one request, or execute it and hang up."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        request = httpx.Request("POST", "http://hub" + self.path, content=content)
+        request.headers.update(dict(self.headers))
+        reply = self.api(request)
+        if self.drop:
+            self.drop.pop()
+            self.close_connection = True
+            return
+        self.send_response(reply.status_code)
+        self.send_header("Content-Length", str(len(reply.content)))
+        self.end_headers()
+        self.wfile.write(reply.content)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep the test's output clean."""
+
+
+@contextlib.contextmanager
+def serving(api: FakeApi, *, drop: int = 0) -> Iterator[str]:
+    """Serve ``api`` on a real socket and yield its address; lose the first ``drop`` replies."""
+    handler = type("Handler", (_Handler,), {"api": api, "drop": [True] * drop})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -119,8 +119,10 @@ class FakeHub:
         if "subscribe" in command:
             return self._subscribe(socket, command["subscribe"])
         if "history" in command:
-            channel = command["history"]["channel"]
-            return {"history": {**self._top(channel), "publications": self._after(channel, 0)}}
+            asked = command["history"]
+            found = self._after(asked["channel"], asked.get("since", {}).get("offset", 0))
+            page = found if asked["limit"] < 0 else found[: asked["limit"]]
+            return {"history": {**self._top(asked["channel"]), "publications": page}}
         if "unsubscribe" in command:
             self.sockets[socket].discard(command["unsubscribe"]["channel"])
             return {"unsubscribe": {}}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.server
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -30,7 +28,7 @@ from channels.errors import (
 )
 from clients import AsyncPublisher, Backoff, Patience, Publisher
 
-from .fake_api import FakeApi, answer, unreachable
+from .fake_api import FakeApi, answer, serving, unreachable
 
 EVENT = events.NotificationCreated(
     data=events.NotificationCreatedData(user="u1", notification="n1", title="Hello")
@@ -261,6 +259,14 @@ def test_many_are_split_by_number_and_by_size(harness: Harness) -> None:
     assert len(harness.api.requests) == 3
 
 
+def test_replies_come_bare_or_as_a_result(harness: Harness) -> None:
+    """Servers of this API differ here."""
+    done = {"replies": [{"publish": {"offset": 4, "epoch": "e"}}]}
+    harness.api.faults = [answer(200, done), answer(200, {"result": done})]
+    for _ in range(2):
+        assert harness.call("publish_many", [("log:x", 1)]) == [Position("e", 4)]
+
+
 def test_none_are_published_without_a_request(harness: Harness) -> None:
     """An empty list needs no hub."""
     assert harness.call("publish_many", []) == []
@@ -333,37 +339,12 @@ def test_both_publishers_offer_the_same() -> None:
         assert inspect.signature(plain) == inspect.signature(concurrent)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    api: FakeApi
-    drop: list[bool]
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        reply = self.api.execute(httpx.Request("POST", "http://hub" + self.path, content=content))
-        if self.drop:
-            self.drop.pop()
-            self.close_connection = True
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(reply.content)))
-        self.end_headers()
-        self.wfile.write(reply.content)
-
-    def log_message(self, *args: Any) -> None:
-        """Keep the test's output clean."""
-
-
 @pytest.fixture
 def dropping_hub() -> Iterator[tuple[str, FakeApi]]:
     """A hub on a real socket that executes the first request and hangs up."""
     api = FakeApi()
-    handler = type("Handler", (_Handler,), {"api": api, "drop": [True]})
-    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", api
-        server.shutdown()
-        thread.join()
+    with serving(api, drop=1) as url:
+        yield url, api
 
 
 def test_a_connection_cut_after_execution_publishes_once(
