@@ -26,6 +26,7 @@ __all__ = [
     "served",
     "strict_settings",
     "token",
+    "wait_until_ready",
 ]
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -84,13 +85,13 @@ async def served(settings: Settings, store: Store | None = None) -> AsyncIterato
         await serving
 
 
-async def wait_until_ready(hub: Hub) -> None:
-    """Return when the hub reached Redis."""
+async def wait_until_ready(hub: Hub, *, ready: bool = True) -> None:
+    """Return when the hub reached Redis, or lost it."""
     store = hub.services.store
     changed = asyncio.Event()
     store.on_state(lambda _ready: changed.set())
     async with asyncio.timeout(10):
-        while not store.ready:
+        while store.ready is not ready:
             await changed.wait()
             changed.clear()
 
