@@ -28,6 +28,7 @@ from hub.settings import Settings
 from hub.transports.uvicorn_protocol import FanwireWebSocketProtocol
 from hub.version import version
 from services.store.embedded import EmbeddedServer
+from services.store.port import Store
 
 __all__ = ["HubServer", "build_server", "run_server", "serve"]
 
@@ -87,9 +88,11 @@ def run_server(settings: Settings, listener: socket.socket, on_ready: Callable[[
     build_server(settings, on_ready).run([listener])
 
 
-def build_server(settings: Settings, on_ready: Callable[[], object]) -> HubServer:
+def build_server(
+    settings: Settings, on_ready: Callable[[], object], *, store: Store | None = None
+) -> HubServer:
     """Return a server of the hub that the settings describe, not started yet."""
-    app = create_app(settings)
+    app = create_app(settings, store=store)
     config = uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "auto",

@@ -26,7 +26,7 @@ from channels.errors import (
 )
 from channels.wire import ErrorReply
 from hub.api.commands import Commands, Method
-from hub.api.messages import Outcome
+from hub.api.messages import BatchResult, Outcome
 from hub.auth import check_api_key
 from hub.problem import RETRY_AFTER_S
 
@@ -99,7 +99,8 @@ class _ServerApi:
         except Exception:  # noqa: BLE001 - logged, and told
             _log.exception("the server API's %s failed", name)
             return _json(Outcome(error=ErrorReply(100, "internal server error")), 500)
-        return _json(Outcome(result=result))
+        # A batch is answered without the wrapping: each reply has its own.
+        return _json(result if isinstance(result, BatchResult) else Outcome(result=result))
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -132,7 +133,9 @@ def _refusal(error: FanwireError, status: int) -> Response:
     return _json(Outcome(error=ErrorReply.of(error)), status, headers)
 
 
-def _json(outcome: Outcome, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _json(
+    outcome: Outcome | BatchResult, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     return Response(
         _encode(outcome),
         status_code=status,
@@ -165,6 +168,8 @@ def _openapi(method: Method) -> dict[str, Any]:
 
 def _answer_schema(method: Method) -> dict[str, Any]:
     result = {"$ref": REF_TEMPLATE.format(name=method.result.__name__)}
+    if method.result is BatchResult:
+        return result
     error = {"$ref": REF_TEMPLATE.format(name=ErrorReply.__name__)}
     return {
         "oneOf": [
