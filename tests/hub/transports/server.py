@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -33,6 +33,14 @@ __all__ = ["PATIENCE_S", "HubServer", "Peer", "serve"]
 PATIENCE_S = 10.0
 
 
+class _Nobody:
+    """The origin policy of a hub that is out of reach."""
+
+    def allow(self, scope: Scope) -> bool:
+        """Refuse."""
+        return False
+
+
 class HubServer:
     """What :class:`WebSocketEndpoint` needs of a hub, and the server around it."""
 
@@ -48,9 +56,11 @@ class HubServer:
         self.services = services
         self.engine = Engine(services.follower, services.events.log, linger_s=0)
         self.registry = Registry(limit)
-        self.origins = OriginPolicy(insecure=True)
+        self.origins: OriginPolicy | _Nobody = OriginPolicy(insecure=True)
         self.drivers: list[Driver] = []
         self.port = 0
+        #: The connections that uvicorn knows, those that only linger included.
+        self.connections: set[object] = set()
         self._outbox_bytes = outbox_bytes
         self._settings = settings
         self._authenticate = authenticate
@@ -73,6 +83,16 @@ class HubServer:
         )
         self.drivers.append(driver)
         return driver
+
+    def cut(self) -> None:
+        """Cut every connection, and let nobody in before :meth:`mend`."""
+        self.origins = _Nobody()
+        for connection in list(self.connections):
+            cast(FanwireWebSocketProtocol, connection).transport.abort()
+
+    def mend(self) -> None:
+        """Let clients in again."""
+        self.origins = OriginPolicy(insecure=True)
 
     async def publish(self, count: int, *, channel: str = "chat", size: int = 0) -> None:
         """Publish ``{"i":0}``, ``{"i":1}``... with so many bytes of padding."""
@@ -144,6 +164,7 @@ async def serve(
             hub.port = listener.getsockname()[1]
             serving = asyncio.create_task(server._serve([listener]))
             await server.up.wait()
+            hub.connections = cast("set[object]", server.server_state.connections)
             try:
                 yield hub
                 hub.registry.end_all()

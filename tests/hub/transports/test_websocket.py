@@ -332,16 +332,18 @@ async def test_a_slow_reader_is_let_go_and_others_go_on(valkey: ValkeyServer) ->
             assert len(driver.outbox) == 0
             await hub.until(lambda: len(hub.registry) == 1)
             assert len(hub.engine.rooms["chat"]) == 1
+            # The socket, which the client still holds open, is gone too.
+            await hub.until(lambda: len(hub.connections) == 1)
         await hub.publish(1)
         assert await reader.offsets(1) == [sent + 1]
         await reader.close()
 
 
 async def test_a_slow_reader_that_reads_again_learns_why(valkey: ValkeyServer) -> None:
-    """It gets what was on its way and 3008, and recovers the rest when it comes back."""
+    """Nothing of what waited is written before 3008: it would only delay the goodbye."""
     async with serve(valkey.url, outbox_bytes=64 * KIB) as hub:
         peer = await Peer.connect(hub.url)
-        result = await peer.subscribe()
+        await peer.subscribe()
         driver = hub.drivers[-1]
         # More than the outbox takes, in one turn of the loop: the writer cannot be quicker.
         room = hub.engine.rooms["chat"]
@@ -352,7 +354,6 @@ async def test_a_slow_reader_that_reads_again_learns_why(valkey: ValkeyServer) -
         assert driver.closing is not None
         assert await peer.closed() == 3008
         assert peer.received == []
-        assert result["offset" if "offset" in result else "epoch"]
 
 
 async def test_asking_without_reading_costs_bounded_memory(valkey: ValkeyServer) -> None:
@@ -371,7 +372,7 @@ async def test_asking_without_reading_costs_bounded_memory(valkey: ValkeyServer)
             assert most < 1024 * KIB
             # It gets everything once it reads.
             text = b""
-            while b'{"id":300,' not in text:
+            while b'{"id":60,' not in text:
                 opcode, payload = await read_frame(greedy)
                 assert opcode == 1
                 text = payload[-300_000:]
@@ -431,20 +432,22 @@ async def test_a_shutdown_is_told_after_what_is_queued(hub: HubServer) -> None:
 async def test_a_shutdown_does_not_wait_for_who_does_not_read(valkey: ValkeyServer) -> None:
     """A stalled client is given up after the time for goodbyes."""
     settings = ConnectionSettings(goodbye_timeout_s=0.2)
-    async with serve(valkey.url, settings=settings, outbox_bytes=1 << 24) as hub:
-        async with raw_socket(hub, receive_bytes=4 * KIB) as stalled:
-            await asyncio.get_running_loop().sock_sendall(
-                stalled,
-                commands({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat"}}),
-            )
-            await hub.until(lambda: "chat" in hub.engine.rooms)
-            await hub.publish(600, size=16 * KIB)
-            await hub.until(lambda: hub.engine.rooms["chat"].position.offset == 600)
-            assert len(hub.drivers[-1].outbox) > 0
-            began = time.monotonic()
-            hub.registry.end_all()
-            await hub.until(lambda: not len(hub.registry))
-            assert time.monotonic() - began < 3
+    async with (
+        serve(valkey.url, settings=settings, outbox_bytes=1 << 24) as hub,
+        raw_socket(hub, receive_bytes=4 * KIB) as stalled,
+    ):
+        await asyncio.get_running_loop().sock_sendall(
+            stalled,
+            commands({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat"}}),
+        )
+        await hub.until(lambda: "chat" in hub.engine.rooms)
+        await hub.publish(600, size=16 * KIB)
+        await hub.until(lambda: hub.engine.rooms["chat"].position.offset == 600)
+        assert len(hub.drivers[-1].outbox) > 0
+        began = time.monotonic()
+        hub.registry.end_all()
+        await hub.until(lambda: not len(hub.registry) and not hub.connections)
+        assert time.monotonic() - began < 3
 
 
 # -- coming back ----------------------------------------------------------------------------
