@@ -35,7 +35,7 @@ from channels.errors import (
 )
 from channels.identity import ANONYMOUS, Identity
 from channels.position import Position
-from channels.publication import Publication
+from channels.publication import Publication, check_json
 from hub.access import Access
 
 __all__ = [
@@ -108,15 +108,18 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_s: float = 10.0
     #: Channels one connection may be subscribed to.
     max_channels: int = 128
-    #: Publications one history command may return.
-    max_history: int = 1_000
+    #: Publications one history command may read; at 64 KiB each that is 19 MiB.
+    max_history: int = 300
     #: Commands that may wait for their turn.
     max_waiting: int = 1_024
-    #: Bytes of recovered publications inside the subscribe reply; the rest follow as pushes.
-    #: Clients have a limit for one message (1 MiB in the official Python one).
+    #: Bytes of publications inside one reply. The rest of a recovery follows as pushes, the
+    #: rest of a history must be asked for. Clients have a limit for one message (1 MiB in the
+    #: official Python one).
     reply_bytes: int = 256 * 1024
     #: Seconds before its end at which the client is asked to refresh its token.
     refresh_margin_s: float = 10.0
+    #: Seconds a client may take to read what waits for it once the connection is to end.
+    goodbye_timeout_s: float = 3.0
 
 
 class _Info(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,6 +129,8 @@ class _Info(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_PONG = wire.Command()
+_ID_AND_METHOD = 2
 
 
 class Connection:
@@ -250,22 +255,38 @@ class Connection:
 
     def published(self) -> list[Effect]:
         """Answer to ``Publish``: it stands."""
-        reply = wire.Reply(self._answered().id, publish=wire.Empty())
-        return [Send(wire.encode(reply))]
+        command = self._answered()
+        if self._closed:
+            return []
+        return [Send(wire.encode(wire.Reply(command.id, publish=wire.Empty())))]
 
     def history_read(self, publications: list[Publication], top: Position) -> list[Effect]:
-        """Answer to ``ReadHistory``."""
+        """Answer to ``ReadHistory``: as many of ``publications`` as one reply takes."""
+        command = self._answered()
+        request = command.history
+        if request is None:
+            raise AssertionError("history_read answers a history command")
+        if self._closed:
+            return []
+        if request.since is not None and request.since.epoch not in {"", top.epoch}:
+            error = UnrecoverablePosition(
+                f"the history of {request.channel!r} began anew: expected a position of epoch "
+                f"{top.epoch!r}, got one of {request.since.epoch!r}"
+            )
+            return [self._error(command, error)]
+        inside, _ = self._split(publications)
         result = wire.HistoryResult(
-            publications=[Raw(publication.object) for publication in publications],
+            publications=[Raw(publication.object) for publication in inside],
             offset=top.offset,
             epoch=top.epoch,
         )
-        reply = wire.encode(wire.Reply(self._answered().id, history=result))
-        return [Send(reply, backlog=True)]
+        return [Send(wire.encode(wire.Reply(command.id, history=result)), backlog=True)]
 
     def failed(self, error: FanwireError) -> list[Effect]:
         """Answer to any effect: it could not be done."""
         command = self._answered()
+        if self._closed:
+            return []
         if command.subscribe is not None:
             self.channels.pop(command.subscribe.channel, None)
         return [self._error(command, error)]
@@ -274,7 +295,11 @@ class Connection:
         """Tell the client that it missed publications of ``channel`` for good.
 
         It subscribes again by itself, from its position, and learns then what can be had.
+        For a channel that is still being joined, the answer to ``Join`` says it.
         """
+        joining = self._awaiting.subscribe if self._awaiting is not None else None
+        if joining is not None and joining.channel == channel:
+            return []
         if self._closed or self.channels.pop(channel, None) is None:
             return []
         push = wire.UnsubscribePush(UnsubscribeCode.INSUFFICIENT_STATE, "insufficient state")
@@ -283,13 +308,19 @@ class Connection:
             Send(wire.encode(wire.PushReply(wire.Push(channel, unsubscribe=push)))),
         ]
 
-    def tick(self, now: float) -> list[Effect]:
-        """Do what is due at ``now``; see ``deadline``."""
+    def tick(self, now: float, *, busy: bool = False) -> list[Effect]:
+        """Do what is due at ``now``; see ``deadline``.
+
+        ``busy`` says that the hub is at work for the client, and so has not read its pong.
+        """
         if self._closed:
             return []
         if self._expires is not None and now >= self._expires:
             return self._close(Disconnects.EXPIRED)
         if self._pong_by is not None and now >= self._pong_by:
+            if busy:
+                self._pong_by = now + self._settings.pong_timeout_s
+                return []
             return self._close(Disconnects.NO_PONG if self._connected else Disconnects.STALE)
         if self._ping_at is not None and now >= self._ping_at:
             self._ping_at = None
@@ -310,6 +341,8 @@ class Connection:
     # -- commands --------------------------------------------------------------------------
 
     def _take(self, command: wire.Command, now: float, wall: float) -> list[Effect]:
+        if sum(value is not None for value in msgspec.structs.astuple(command)) > _ID_AND_METHOD:
+            return self._close(Disconnects.BAD_REQUEST)  # which one was meant?
         if command.connect is not None:
             return self._connect(command, command.connect, now, wall)
         if not self._connected:
@@ -324,10 +357,13 @@ class Connection:
     def _take_without_id(self, command: wire.Command, now: float) -> list[Effect]:
         if command.send is not None:
             return []  # a message to an application that is not there
-        if self._pong_by is None:
+        if self._pong_by is None or command != _PONG:
             return self._close(Disconnects.BAD_REQUEST)
+        # From ping to ping, however long the pong took: clients drop a server that is silent
+        # for its interval and a few seconds.
+        pinged_at = self._pong_by - self._settings.pong_timeout_s
+        self._ping_at = max(now, pinged_at + self._settings.ping_interval_s)
         self._pong_by = None
-        self._ping_at = now + self._settings.ping_interval_s
         return []
 
     def _dispatch(self, command: wire.Command, now: float, wall: float) -> list[Effect]:
@@ -409,7 +445,8 @@ class Connection:
 
     def _publish(self, command: wire.Command, request: wire.PublishRequest) -> list[Effect]:
         channel = self._access.to_publish(self.identity, request.channel)
-        info = _encode(_Info(self.identity.user, self.client, self.identity.info))
+        # Checked, because the token's ``info`` came as it was written, perhaps on many lines.
+        info = check_json(_encode(_Info(self.identity.user, self.client, self.identity.info)))
         self._awaiting = command
         return [Publish(channel, request.data, info)]
 

@@ -40,9 +40,11 @@ class Driver:
     """One client of the bidirectional protocol: a subscriber of rooms, a client of the node."""
 
     __slots__ = (
+        "_busy",
         "_connection",
         "_engine",
         "_events",
+        "_goodbye_timeout_s",
         "_loop",
         "_timer",
         "closing",
@@ -72,6 +74,9 @@ class Driver:
             version=version,
             now=self._loop.time(),
         )
+        #: Whether the client waits for us (and not for itself to read what it asked for).
+        self._busy = False
+        self._goodbye_timeout_s = settings.goodbye_timeout_s
         self.outbox = Outbox(outbox_bytes)
         #: Set when the connection is to be ended after what the outbox holds.
         self.closing: Disconnect | None = None
@@ -94,10 +99,16 @@ class Driver:
             asking = self._carry_out(effects)
             if asking is None:
                 break
+            await self.outbox.drained()
+            if self.closing is not None:
+                break
+            self._busy = True
             try:
                 await self._answer(asking)
             except FanwireError as error:
                 self._carry_out(self._connection.failed(error))
+            finally:
+                self._busy = False
             effects = self._connection.proceed(self._loop.time(), time.time())
         self._set_timer()
 
@@ -125,7 +136,7 @@ class Driver:
 
     def deliver(self, frame: Frame) -> None:
         """Queue a live publication; a client that owes too much is let go."""
-        if not self.outbox.push(frame):
+        if self.closing is None and not self.outbox.push(frame):
             self._drop(Disconnects.SLOW)
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:  # noqa: ARG002
@@ -140,10 +151,9 @@ class Driver:
 
     def gone(self) -> None:
         """Learn that the transport is closed: leave everything behind."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._carry_out(self._connection.close(Disconnects.CLOSED))
+        self._cancel_timer()
+        self.outbox.clear()
 
     # -- within ----------------------------------------------------------------------------
 
@@ -151,38 +161,56 @@ class Driver:
         """Do what needs no waiting; return the effect that does, always the last one."""
         for effect in effects:
             match effect:
+                # Even after the client was dropped half way: a room must not keep it.
+                case Leave(channel):
+                    self._engine.leave(channel, self)
+                case Close(disconnect):
+                    self._close(disconnect)
+                case _ if self.closing is not None:
+                    pass
                 case Send(data, backlog=True):
                     self.outbox.push_backlog(data)
                 case Send(data):
                     if not self.outbox.push(data):
                         self._drop(Disconnects.SLOW)
-                        return None
-                case Leave(channel):
-                    self._engine.leave(channel, self)
-                case Close(disconnect):
-                    self.closing = disconnect
-                    self.outbox.ready.set()
                 case _:
                     return effect
         return None
 
-    def _drop(self, disconnect: Disconnect) -> None:
-        # What waits would only delay the goodbye; the client recovers it from the log.
+    def _close(self, disconnect: Disconnect) -> None:
+        self.closing = disconnect
+        self.outbox.ready.set()
+        # A client that does not read would keep the goodbye waiting for ever.
+        self._cancel_timer()
+        self._timer = self._loop.call_later(self._goodbye_timeout_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._timer = None
         self.outbox.clear()
-        self._carry_out(self._connection.close(disconnect))
         self.on_drop()
 
-    def _set_timer(self) -> None:
+    def _drop(self, disconnect: Disconnect) -> None:
+        # What waits would only delay the goodbye; the client recovers it from the log.
+        self._carry_out(self._connection.close(disconnect))
+        self._cancel_timer()
+        self._give_up()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _set_timer(self) -> None:
+        if self.closing is not None:
+            return
+        self._cancel_timer()
         deadline = self._connection.deadline
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._carry_out(self._connection.tick(self._loop.time()))
+        self._carry_out(self._connection.tick(self._loop.time(), busy=self._busy))
         if self.closing == Disconnects.NO_PONG:
             self._drop(Disconnects.NO_PONG)
         self._set_timer()

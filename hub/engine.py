@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from channels.catalogue import Channel
 from channels.cursor import CursorPosition
+from channels.errors import StoreUnavailable
 from channels.position import Position
 from channels.publication import Publication
 from hub.room import Member, Room, Subscriber, Traffic
@@ -68,7 +69,8 @@ class Engine:
         """Let ``subscriber`` into ``channel``, with what came after ``since`` if given.
 
         Raises:
-            StoreError: Redis could not be asked; the subscriber is not in.
+            StoreError: Redis could not be asked, or the engine is closing; the subscriber is
+                not in.
         """
         room, member = await self._enter(channel, subscriber)
         try:
@@ -79,10 +81,10 @@ class Engine:
         return Joined(read.publications, read.top, read.top_id, read.gap, member)
 
     async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:
-        while True:
+        while not self._closing:
             room = self._rooms.setdefault(channel.name, Room(channel, self.traffic))
             async with room.lock:
-                if self._rooms.get(channel.name) is not room:
+                if self._closing or self._rooms.get(channel.name) is not room:
                     continue  # it closed while we waited for the lock
                 if room.linger is not None:
                     room.linger.cancel()
@@ -97,11 +99,15 @@ class Engine:
                     del self._rooms[channel.name]
                     raise
                 return room, member
+        raise StoreUnavailable("this node is shutting down")
 
     async def _catch_up(self, room: Room, since: CursorPosition | None) -> Recovered:
         here = Recovered([], room.position, room.id)
         if since is None:
             return here
+        if not since.position.epoch:
+            # The protocol's way to say "whatever epoch it is".
+            since = CursorPosition(Position(room.position.epoch, since.position.offset), since.id)
         if since.position == room.position and since.id in {"", room.id}:
             return here  # it missed nothing: most reconnects after a short break
         return await self._log.recover(room.channel, since.position, since.id)
@@ -127,11 +133,14 @@ class Engine:
             if room or room.linger is not None or self._rooms.get(room.channel.name) is not room:
                 return  # somebody came back, or it is closed already
             # The room stays until Redis knows: whoever wants in waits for the lock.
-            await self._follower.stop(room.channel)
-            del self._rooms[room.channel.name]
+            try:
+                await self._follower.stop(room.channel)
+            finally:
+                # Whatever went wrong: a room that nobody feeds must not look like an open one.
+                del self._rooms[room.channel.name]
 
     async def close(self) -> None:
-        """Stop following everything; nobody is told."""
+        """Stop following everything; nobody is told, and nobody comes in any more."""
         self._closing = True
         for room in self._rooms.values():
             if room.linger is not None:
@@ -139,5 +148,6 @@ class Engine:
         if self._leaving:
             await asyncio.wait(self._leaving)
         for room in list(self._rooms.values()):
-            await self._follower.stop(room.channel)
+            async with room.lock:  # somebody may be on the way in
+                await self._follower.stop(room.channel)
         self._rooms.clear()

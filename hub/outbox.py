@@ -21,13 +21,14 @@ class Outbox:
     client asked to recover is added on top while it waits, since the hub offered it.
     """
 
-    __slots__ = ("_backlog", "_bytes", "_items", "_limit", "ready")
+    __slots__ = ("_backlog", "_bytes", "_items", "_limit", "_waiter", "ready")
 
     def __init__(self, limit_bytes: int) -> None:
         self._items: deque[bytes | Frame] = deque()
         self._bytes = 0
         self._backlog = 0
         self._limit = limit_bytes
+        self._waiter: asyncio.Future[None] | None = None
         #: Set while there is something to write, or the connection is to be closed.
         self.ready = asyncio.Event()
 
@@ -62,6 +63,7 @@ class Outbox:
             size += len(item)
             texts.append(item.text if isinstance(item, Frame) else item.decode("utf-8"))
         self._bytes -= size
+        self._wake()
         if not self._items:
             self._backlog = 0
             self.ready.clear()
@@ -71,3 +73,19 @@ class Outbox:
         """Forget what waits, but keep ``ready`` as it is: the writer still has to look."""
         self._items.clear()
         self._bytes = self._backlog = 0
+        self._wake()
+
+    async def drained(self) -> None:
+        """Return when the client owes no more than ``limit_bytes``; one may wait at a time.
+
+        Whoever asks for much and reads nothing is not given more.
+        """
+        while self._bytes > self._limit:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and self._bytes <= self._limit:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            self._waiter = None

@@ -11,12 +11,17 @@ import asyncio
 from typing import Protocol
 
 from channels.catalogue import Channel
+from channels.errors import UsageError
 from channels.position import Position
 from channels.publication import Publication
 from hub.frame import Frame
 from services.event_log import Gap
 
 __all__ = ["Member", "Room", "Subscriber", "Traffic"]
+
+#: Bytes held for one member while its history is read. More, and it is told that it missed
+#: them, unless its history has them.
+MAX_HELD_BYTES = 4 * 1024 * 1024
 
 
 class Subscriber(Protocol):
@@ -35,22 +40,29 @@ class Subscriber(Protocol):
 class Member:
     """A subscriber on its way into a room: holds back what it must not see yet."""
 
-    __slots__ = ("_after", "_held", "_lost", "_room", "subscriber")
+    __slots__ = ("_after", "_held", "_held_bytes", "_lost", "_room", "subscriber")
 
     def __init__(self, room: Room, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
         self._room = room
         self._held: list[Frame] | None = []
+        self._held_bytes = 0
         self._after = Position("", 0)
         self._lost: tuple[Gap, Position, str] | None = None
 
     def take(self, frame: Frame) -> None:
         """Take a live publication."""
         if self._held is not None:
-            self._held.append(frame)
+            self._hold(self._held, frame)
         elif self._wants(frame):
             self._room.settle(self)
             self.subscriber.deliver(frame)
+
+    def _hold(self, held: list[Frame], frame: Frame) -> None:
+        held.append(frame)
+        self._held_bytes += len(frame)
+        if self._held_bytes > MAX_HELD_BYTES:
+            self.lose(Gap.TRIMMED, frame.publication.position, frame.publication.id)
 
     def _wants(self, frame: Frame) -> bool:
         # Of another epoch only while the room has not noticed that history began anew; then
@@ -63,24 +75,36 @@ class Member:
         """Take the news that the room missed something."""
         if self._held is not None:
             self._held.clear()
+            self._held_bytes = 0
             self._lost = (gap, top, top_id)
-        else:
+        elif not self._reached(top):
             self._room.settle(self)
             self.subscriber.lose(self._room.channel.name, gap, top, top_id)
 
+    def _reached(self, top: Position) -> bool:
+        # Its history was read later than the room noticed.
+        return self._after.epoch == top.epoch and self._after.offset >= top.offset
+
     def release(self, after: Position) -> None:
-        """Let the subscriber have everything after ``after``, beginning with what was held."""
+        """Let the subscriber have everything after ``after``, beginning with what was held.
+
+        Does nothing when it left in the meantime.
+        """
+        room = self._room
         held, self._held = self._held or [], None
+        if not room.expects(self):
+            return
         self._after = after
-        if self._lost is not None:
+        if self._lost is not None and not self._reached(self._lost[1]):
             gap, top, top_id = self._lost
-            if top.epoch != after.epoch or top.offset > after.offset:
-                self._after = top
-                self.lose(gap, top, top_id)
-        here = self._room.position
+            self.lose(gap, top, top_id)
+            self._after = top
+        here = room.position
         if self._after.epoch == here.epoch and self._after.offset <= here.offset:
-            self._room.settle(self)
+            room.settle(self)
         for frame in held:
+            if self.subscriber not in room:
+                return  # it left because of what it was told
             if self._wants(frame):
                 self.subscriber.deliver(frame)
 
@@ -134,15 +158,26 @@ class Room:
         return subscriber in self._settled or subscriber in self._joining
 
     def enter(self, subscriber: Subscriber) -> Member:
-        """Let ``subscriber`` in; it is told nothing before its member is released."""
+        """Let ``subscriber`` in; it is told nothing before its member is released.
+
+        Raises:
+            UsageError: it is in already.
+        """
+        if subscriber in self:
+            raise UsageError(f"the subscriber is in channel {self.channel.name!r} already")
         member = Member(self, subscriber)
         self._joining[subscriber] = member
         return member
 
     def settle(self, member: Member) -> None:
         """Make ``member`` one that gets everything as it comes."""
-        if self._joining.pop(member.subscriber, None) is not None:
+        if self.expects(member):
+            del self._joining[member.subscriber]
             self._settled[member.subscriber] = None
+
+    def expects(self, member: Member) -> bool:
+        """Tell whether ``member`` is still on its way in."""
+        return self._joining.get(member.subscriber) is member
 
     def leave(self, subscriber: Subscriber) -> None:
         """Let ``subscriber`` out; does nothing when it is not in."""

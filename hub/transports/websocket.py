@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from channels.errors import Disconnect, Disconnects, TooManyRequests
 from channels.publication import MAX_DATA_BYTES
@@ -45,16 +45,18 @@ class WebSocketEndpoint:
             _log.info("refused a handshake", origin=origin_of(scope))
             await _deny(scope, send, 403, b"origin not allowed\n")
             return
-        await send({"type": "websocket.accept"})
-        if any("protobuf" in name for name in scope["subprotocols"]):
-            await _close(send, Disconnects.INAPPROPRIATE_PROTOCOL)
+        protobuf = [name for name in scope.get("subprotocols", ()) if "protobuf" in name]
+        # Accepted by name, or the client would not look at the code that follows.
+        await send({"type": "websocket.accept", "subprotocol": protobuf[0] if protobuf else None})
+        if protobuf or b"protobuf" in scope.get("query_string", b""):
+            await _say_goodbye(send, Disconnects.INAPPROPRIATE_PROTOCOL)
             return
         driver = self._hub.new_driver()
         try:
             self._hub.registry.add(driver)
         except TooManyRequests:
             driver.gone()
-            await _close(send, Disconnects.CONNECTION_LIMIT)
+            await _say_goodbye(send, Disconnects.CONNECTION_LIMIT)
             return
         try:
             await _serve(driver, receive, send)
@@ -65,36 +67,43 @@ class WebSocketEndpoint:
 
 async def _serve(driver: Driver, receive: Receive, send: Send) -> None:
     """Carry frames both ways until either side ends."""
+    reader = asyncio.create_task(_read(driver, receive))
     writer = asyncio.create_task(_write(driver, send))
     # A client that stopped reading keeps the writer waiting for ever.
     driver.on_drop = writer.cancel
     try:
-        await _read(driver, receive, writer)
+        await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
     finally:
+        dropped = writer.cancelled()
+        reader.cancel()
         writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await writer
-    if writer.cancelled() and driver.closing is not None:
-        with contextlib.suppress(OSError):  # TimeoutError is one
-            await _close(send, driver.closing)
+        results = await asyncio.gather(reader, writer, return_exceptions=True)
+    faults = [result for result in results if isinstance(result, Exception)]
+    if faults:
+        await _say_goodbye(send, Disconnects.SERVER_ERROR)
+        raise faults[0]  # a bug of ours: the server logs it
+    if dropped and driver.closing is not None:
+        await _say_goodbye(send, driver.closing)
 
 
-async def _read(driver: Driver, receive: Receive, writer: asyncio.Task[None]) -> None:
-    """Feed frames to the driver until the client goes or the writer is done."""
+async def _read(driver: Driver, receive: Receive) -> None:
+    """Feed frames to the driver until the client goes."""
     while True:
-        reading: asyncio.Future[Message] = asyncio.ensure_future(receive())
-        await asyncio.wait((reading, writer), return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            reading.cancel()
-            return
-        message = reading.result()
+        message = await receive()
         if message["type"] == "websocket.disconnect":
             return
         frame: str | bytes = message.get("text") or message.get("bytes") or ""
-        if len(frame) > MAX_DATA_BYTES:
+        if _size(frame) > MAX_DATA_BYTES:
             driver.end(_MESSAGE_TOO_BIG)
         else:
             await driver.receive(frame)
+
+
+def _size(frame: str | bytes) -> int:
+    """Return how many bytes ``frame`` had on the wire."""
+    if isinstance(frame, bytes) or frame.isascii() or len(frame) > MAX_DATA_BYTES:
+        return len(frame)
+    return len(frame.encode("utf-8", "surrogatepass"))
 
 
 async def _write(driver: Driver, send: Send) -> None:
@@ -112,10 +121,15 @@ async def _write(driver: Driver, send: Send) -> None:
 
 
 async def _close(send: Send, disconnect: Disconnect) -> None:
-    async with asyncio.timeout(_GOODBYE_S):
-        await send(
-            {"type": "websocket.close", "code": disconnect.code, "reason": disconnect.reason}
-        )
+    await send({"type": "websocket.close", "code": disconnect.code, "reason": disconnect.reason})
+
+
+async def _say_goodbye(send: Send, disconnect: Disconnect) -> None:
+    """Close, if the client still takes it."""
+    # TimeoutError is an OSError; RuntimeError: it was said already, only not read.
+    with contextlib.suppress(OSError, RuntimeError):
+        async with asyncio.timeout(_GOODBYE_S):
+            await _close(send, disconnect)
 
 
 async def _deny(scope: Scope, send: Send, status: int, body: bytes) -> None:

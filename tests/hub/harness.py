@@ -1,0 +1,270 @@
+"""What the tests of the hub share: a log and a follower that do as they are told, and readers
+that notice every hole.
+
+:class:`World` stands in for Redis. What is published is in the log at once, and reaches the
+rooms only when the test pumps it. Every call takes a random, reproducible number of turns of
+the event loop, so that joins, leaves and publications meet in every order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from channels.catalogue import Catalogue, Channel
+from channels.cursor import CursorPosition
+from channels.errors import StoreUnavailable
+from channels.ids import new_id
+from channels.position import Position
+from channels.publication import Publication, encode_body
+from hub.engine import Engine
+from hub.frame import Frame
+from services.event_log import Appended, EventLog, Gap, Page, Recovered
+
+__all__ = ["OPEN", "Reader", "Violation", "World", "channel", "publication"]
+
+#: A catalogue that knows every channel.
+OPEN = Catalogue(allow_undeclared=True)
+
+
+def channel(name: str = "chat") -> Channel:
+    """Return a channel that carries any JSON."""
+    return OPEN.find(name)
+
+
+def publication(
+    offset: int, *, name: str = "chat", epoch: str = "e1", data: bytes | None = None, id: str = ""
+) -> Publication:
+    """Return the publication at ``offset``."""
+    body = encode_body(str(offset).encode() if data is None else data)
+    return Publication.from_log(name, epoch, offset, id or f"id-{epoch}-{offset}", body)
+
+
+class Violation(AssertionError):
+    """A reader saw a hole, a duplicate or a wrong order that nobody told it of."""
+
+
+class World:
+    """One channel's log, its follower, and the delivery between them.
+
+    It has the interface of ``Follower``, ``EventLog`` and ``Events``, as far as the hub uses it.
+    """
+
+    def __init__(self, random: Random | None = None) -> None:
+        self.random = random or Random(0)
+        self.epoch = 1
+        self.log: list[Publication] = []
+        #: Offset of the oldest publication that the log still has.
+        self.first = 1
+        #: What the room was told last, while the channel is followed.
+        self.sink: object | None = None
+        self.told = Position("", 0)
+        self.starts = 0
+        self.stops = 0
+        #: Set to fail the calls of that name.
+        self.failing: set[str] = set()
+        #: Called in the middle of every slow call, with its name.
+        self.on_call: Callable[[str], object] = lambda name: None
+
+    # -- Redis -----------------------------------------------------------------------------
+
+    @property
+    def top(self) -> Position:
+        """Position of the newest publication."""
+        return Position(f"e{self.epoch}", len(self.log))
+
+    @property
+    def top_id(self) -> str:
+        """Id of the newest publication."""
+        return self.log[-1].id if self.log else ""
+
+    def publish(self, count: int = 1, data: bytes | None = None) -> None:
+        """Append publications to the log; the room hears of them when it is pumped."""
+        for _ in range(count):
+            self.log.append(publication(len(self.log) + 1, epoch=f"e{self.epoch}", data=data))
+
+    def begin_anew(self) -> None:
+        """Lose the history, as a server does that lost its data."""
+        self.epoch += 1
+        self.log = []
+        self.first = 1
+
+    def trim(self, keep: int) -> None:
+        """Keep the newest ``keep`` publications only."""
+        self.first = max(self.first, len(self.log) - keep + 1)
+
+    def pump(self, count: int | None = None) -> None:
+        """Tell the room of the next publications, as the follower would."""
+        if self.sink is None:
+            return
+        sink = self.sink
+        if self.told.epoch != self.top.epoch:
+            self._tell_gap(Gap.EPOCH)
+            return
+        if self.told.offset + 1 < self.first:
+            self._tell_gap(Gap.TRIMMED)
+            return
+        until = len(self.log) if count is None else min(len(self.log), self.told.offset + count)
+        for pub in self.log[self.told.offset : until]:
+            self.told = pub.position
+            sink.on_publication(pub)  # type: ignore[attr-defined]  # a room
+
+    def _tell_gap(self, gap: Gap) -> None:
+        self.told = self.top
+        self.sink.on_gap(gap, self.top, self.top_id)  # type: ignore[union-attr]  # a room
+
+    async def _turn(self, name: str) -> None:
+        for _ in range(self.random.randrange(3)):
+            await asyncio.sleep(0)
+        self.on_call(name)
+        for _ in range(self.random.randrange(3)):
+            await asyncio.sleep(0)
+        if name in self.failing:
+            raise StoreUnavailable(f"{name} was told to fail")
+
+    # -- Follower --------------------------------------------------------------------------
+
+    async def start(self, channel: Channel, sink: object) -> tuple[Position, str]:
+        """Follow the channel, like ``Follower.start``."""
+        assert self.sink is None, "followed twice"
+        self.sink, self.told = sink, self.top
+        self.starts += 1
+        try:
+            await self._turn("start")
+        except BaseException:
+            self.sink = None
+            self.stops += 1
+            raise
+        return self.told, self._id_at(self.told)
+
+    async def stop(self, channel: Channel) -> None:
+        """Stop, like ``Follower.stop``."""
+        await self._turn("stop")
+        if self.sink is not None:
+            self.stops += 1
+        self.sink = None
+
+    def _id_at(self, position: Position) -> str:
+        return f"id-{position.epoch}-{position.offset}" if position.offset else ""
+
+    # -- EventLog --------------------------------------------------------------------------
+
+    async def recover(self, channel: Channel, since: Position, id: str = "") -> Recovered:
+        """Return what came after, like ``EventLog.recover``."""
+        await self._turn("before recover")
+        top, top_id, log, first = self.top, self.top_id, list(self.log), self.first
+        await self._turn("recover")
+        if since.epoch != top.epoch:
+            return Recovered([], top, top_id, Gap.EPOCH)
+        if since.offset > top.offset:
+            return Recovered([], top, top_id, Gap.FORKED)
+        if since.offset + 1 < first:
+            return Recovered([], top, top_id, Gap.TRIMMED)
+        return Recovered(log[since.offset :], top, top_id)
+
+    async def read(
+        self,
+        channel: Channel,
+        *,
+        since: Position | None = None,
+        limit: int = 500,
+        reverse: bool = False,
+    ) -> Page:
+        """Return a page, like ``EventLog.read``."""
+        await self._turn("read")
+        found = self.log[since.offset if since else 0 :]
+        if reverse:
+            found = list(reversed(self.log[: since.offset - 1] if since else self.log))
+        return Page(found[:limit], self.top, self.top_id)
+
+    # -- Events ----------------------------------------------------------------------------
+
+    async def append(self, channel: Channel, data: bytes, *, info: bytes | None = None) -> Appended:
+        """Publish, like ``Events.append``."""
+        await self._turn("append")
+        self.log.append(
+            Publication.from_log(
+                channel.name,
+                self.top.epoch,
+                len(self.log) + 1,
+                new_id(),
+                encode_body(bytes(data), info=info),
+            )
+        )
+        return Appended(self.top, duplicate=False)
+
+    def engine(self, linger_s: float = 1.0) -> Engine:
+        """Return an engine on this world."""
+        return Engine(self, self, linger_s=linger_s)  # type: ignore[arg-type]  # stands in for both
+
+
+class Reader:
+    """A subscriber that checks what it gets against what it got before.
+
+    ``stays`` tells what it does about a gap in the middle: go on (as a feed does), or leave and
+    join again (as clients of the bidirectional protocol do).
+    """
+
+    def __init__(self, engine: Engine, *, stays: bool = False, log: EventLog | None = None) -> None:
+        self.engine = engine
+        self.stays = stays
+        #: Where it stands; None before it joined for the first time.
+        self.position: Position | None = None
+        self.id = ""
+        self.seen = 0
+        self.gaps = 0
+        self.inside = False
+        #: Set while it was told of a gap and has not joined again.
+        self.wants_back = asyncio.Event()
+        self.progress = asyncio.Event()
+
+    def deliver(self, frame: Frame) -> None:
+        """Take a live publication."""
+        if not self.inside:
+            raise Violation("got a publication before the reply, or after it left")
+        self.take(frame.publication)
+
+    def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
+        """Take the news of a gap."""
+        if not self.inside:
+            raise Violation("was told of a gap before the reply, or after it left")
+        self.gaps += 1
+        if self.stays:
+            self.position, self.id = top, top_id
+        else:
+            self.leave(channel)
+            self.wants_back.set()
+        self.progress.set()
+
+    def take(self, publication: Publication) -> None:
+        """Check that this is what comes next."""
+        expected = self.position and Position(self.position.epoch, self.position.offset + 1)
+        if publication.position != expected:
+            raise Violation(f"expected {expected}, got {publication.position}")
+        self.position, self.id = publication.position, publication.id
+        self.seen += 1
+        self.progress.set()
+
+    async def join(self, channel: Channel) -> None:
+        """Join, or come back from where it stands."""
+        since = None if self.position is None else CursorPosition(self.position, self.id)
+        joined = await self.engine.join(channel, self, since)
+        self.inside = True
+        self.wants_back.clear()
+        if joined.gap is not None:
+            if joined.publications:
+                raise Violation("a gap and publications")
+            self.gaps += 1
+        elif self.position is not None:
+            for missed in joined.publications:
+                self.take(missed)
+            if self.position != joined.position:
+                raise Violation(f"recovered to {self.position}, told {joined.position}")
+        self.position, self.id = joined.position, joined.id
+        joined.release()
+
+    def leave(self, channel: str = "chat") -> None:
+        """Leave the channel."""
+        self.inside = False
+        self.engine.leave(channel, self)

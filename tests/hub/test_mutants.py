@@ -1,0 +1,169 @@
+"""Rooms that are broken on purpose: the experiment of ``model.py`` must notice each.
+
+A check that cannot fail proves nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import hub.engine as engine_module
+import hub.room as room_module
+from channels.cursor import CursorPosition
+from channels.position import Position
+from channels.publication import Publication
+from hub.engine import Engine, Joined
+from hub.frame import Frame
+from hub.room import Member, Room
+from services.event_log import Gap, Recovered
+
+from .harness import Violation
+from .model import run_model
+
+
+class DropsOne(Room):
+    """Forgets every seventh publication."""
+
+    def on_publication(self, publication: Publication) -> None:
+        """Tell everybody, or nobody."""
+        if publication.offset % 7:
+            super().on_publication(publication)
+
+
+class RepeatsOne(Room):
+    """Tells every seventh publication twice."""
+
+    def on_publication(self, publication: Publication) -> None:
+        """Tell everybody, perhaps again."""
+        super().on_publication(publication)
+        if not publication.offset % 7:
+            super().on_publication(publication)
+
+
+class SwapsTwo(Room):
+    """Tells every seventh publication after the eighth."""
+
+    kept: Publication | None = None
+
+    def on_publication(self, publication: Publication) -> None:
+        """Tell everybody, perhaps later."""
+        if not publication.offset % 7:
+            self.kept = publication
+            return
+        super().on_publication(publication)
+        if self.kept is not None:
+            super().on_publication(self.kept)
+            self.kept = None
+
+
+class HidesGaps(Room):
+    """Does not say when something was lost."""
+
+    def on_gap(self, gap: Gap, top: Position, top_id: str) -> None:
+        """Go on as if nothing had happened."""
+        self.position, self.id = top, top_id
+
+
+class HoldsNothing(Member):
+    """Lets what comes before the release go by."""
+
+    def take(self, frame: Frame) -> None:
+        """Take what comes after the release."""
+        if self._held is None:
+            super().take(frame)
+
+
+class ForgetsGaps(Member):
+    """Does not say at the release what was lost before it."""
+
+    def release(self, after: Position) -> None:
+        """Begin, whatever was lost."""
+        self._lost = None
+        super().release(after)
+
+
+class ReleasesEarly(Member):
+    """Tells live publications at once, before the reply is written."""
+
+    def take(self, frame: Frame) -> None:
+        """Hold nothing back."""
+        self.subscriber.deliver(frame)
+
+
+class TellsEverythingHeld(Member):
+    """Tells what was held though the history had it."""
+
+    def _wants(self, frame: Frame) -> bool:
+        return True
+
+
+class GoesOnAfterLeaving(Member):
+    """Tells the rest of what was held to a subscriber that left meanwhile."""
+
+    def release(self, after: Position) -> None:
+        """Tell all of it."""
+        held = list(self._held or [])
+        super().release(after)
+        if self.subscriber not in self._room:
+            for frame in held:
+                self.subscriber.deliver(frame)
+
+
+class TrustsThePosition(Engine):
+    """Takes every position for one that missed nothing."""
+
+    async def _catch_up(self, room: Room, since: CursorPosition | None) -> Recovered:
+        return Recovered([], room.position, room.id)
+
+
+class ReadsBeforeEntering(Engine):
+    """Recovers first and lets in afterwards."""
+
+    async def join(
+        self, channel: object, subscriber: object, since: CursorPosition | None = None
+    ) -> Joined:
+        """Leave a hole between the two."""
+        early = await super().join(channel, subscriber, since)  # type: ignore[arg-type]  # as given
+        self.leave("chat", subscriber)  # type: ignore[arg-type]  # as given
+        late = await super().join(channel, subscriber)  # type: ignore[arg-type]  # as given
+        return early._replace(member=late.member)
+
+
+ROOMS = [DropsOne, RepeatsOne, SwapsTwo, HidesGaps]
+MEMBERS = [HoldsNothing, ForgetsGaps, ReleasesEarly, TellsEverythingHeld, GoesOnAfterLeaving]
+ENGINES = [TrustsThePosition, ReadsBeforeEntering]
+
+
+async def _run_until_noticed() -> None:
+    for seed in range(400):
+        await run_model(seed)
+
+
+@pytest.mark.parametrize("broken", ROOMS)
+async def test_broken_rooms_are_noticed(
+    broken: type[Room], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room that loses, repeats, reorders or hides something turns the experiment red."""
+    monkeypatch.setattr(engine_module, "Room", broken)
+    with pytest.raises(Violation):
+        await _run_until_noticed()
+
+
+@pytest.mark.parametrize("broken", MEMBERS)
+async def test_broken_members_are_noticed(
+    broken: type[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does one that does not hold back, or lets go of, what it should."""
+    monkeypatch.setattr(room_module, "Member", broken)
+    with pytest.raises(Violation):
+        await _run_until_noticed()
+
+
+@pytest.mark.parametrize("broken", ENGINES)
+async def test_broken_engines_are_noticed(
+    broken: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that reads the history at the wrong moment, or not at all."""
+    monkeypatch.setattr("tests.hub.harness.Engine", broken)
+    with pytest.raises(Violation):
+        await _run_until_noticed()
