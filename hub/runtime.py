@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from channels.catalogue import Channel
-from channels.errors import Disconnects, StoreError, UsageError
+from channels.errors import Disconnects, StoreError, StoreUnavailable, UsageError
 from channels.identity import ANONYMOUS, Identity
 from channels.ids import new_id
 from hub.access import Access
@@ -36,6 +36,9 @@ from services.store.port import Store
 from services.store.tcp import TcpStore, TcpStoreOptions
 
 __all__ = ["Hub"]
+
+#: Seconds the start waits for Redis, which takes milliseconds where it is there.
+_PATIENCE_S = 1.0
 
 
 class Hub:
@@ -81,7 +84,13 @@ class Hub:
     # -- life ------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        ready = asyncio.Event()
+        self.services.store.on_state(lambda _ready: ready.set())
         await self.services.__aenter__()
+        # Whoever reconnects after a restart should find Redis connected; without it we start.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await ready.wait()
         self._reporting = asyncio.create_task(self.reporter.run(), name="fanwire-reporter")
         return self
 
@@ -101,8 +110,9 @@ class Hub:
             self._reporting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reporting
-            with contextlib.suppress(StoreError):
-                await self.nodes.forget(self.node)
+            if self.services.store.ready:  # else it is forgotten for its silence
+                with contextlib.suppress(StoreError):
+                    await self.nodes.forget(self.node)
         # 4. Leave the rooms: they use the follower.
         await self.engine.close()
         # 5. End the follower's watch, its repairs, and the store, which all of them used.
@@ -146,6 +156,15 @@ class Hub:
             limit_bytes=self.settings.outbox_bytes,
             heartbeat_s=self.settings.sse_heartbeat_s,
         )
+
+    def check_store(self) -> None:
+        """Refuse at once what would only wait for Redis; raises ``StoreUnavailable``.
+
+        Joins of one channel wait for each other: a thousand clients that come while Redis
+        is away would otherwise wait for a thousand time-outs.
+        """
+        if not self.services.store.ready:
+            raise StoreUnavailable(self.troubles[0])
 
     # -- state -----------------------------------------------------------------------------
 

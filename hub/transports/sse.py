@@ -87,6 +87,7 @@ class EventsEndpoint:
         hub = self._hub
         try:
             try:
+                hub.check_store()
                 hub.registry.add(feed)
                 await feed.open(since)
             except FanwireError as error:

@@ -40,12 +40,19 @@ class EventSource:
         self.last_id = last_id
         self.retry_ms: int | None = None
         self.comments = 0
-        self._lines = response.aiter_lines()
         self._events = self._parse()
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Yield the lines; CR, LF and CRLF end one, and no other character does."""
+        rest = b""
+        async for chunk in self.response.aiter_bytes():
+            *lines, rest = (rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8")
 
     async def _parse(self) -> AsyncIterator[Event]:
         kind, data, buffer_id = "message", [], self.last_id
-        async for line in self._lines:
+        async for line in self.lines():
             field, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if line == "":
