@@ -117,7 +117,7 @@ def _add_routes(app: FastAPI, hub: Hub) -> None:
     app.router.routes += [
         Route("/events", EventsEndpoint(hub), methods=["GET"]),
         WebSocketRoute("/connection/websocket", WebSocketEndpoint(hub)),
-        *page_routes(),  # last, because the page takes every path that is left
+        *page_routes(),
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -46,15 +46,18 @@ class _Pages(StaticFiles):
 
 
 def page_routes() -> list[BaseRoute]:
-    """Return the routes of the page; the last of them takes every path that is left."""
+    """Return one route for each file of the page, and none for any other path."""
 
     async def module(_request: Request) -> Response:
         return FileResponse(_client_module(), media_type="text/javascript", headers=_HEADERS)
 
-    routes: list[BaseRoute] = [Route("/js/fanwire.js", module)]
-    if _DASHBOARD.is_dir():
-        routes.append(Mount("/", _Pages(directory=_DASHBOARD, html=True), name="page"))
-    return routes
+    pages = _Pages(directory=_DASHBOARD, html=True)
+    files = sorted(file.name for file in _DASHBOARD.iterdir() if file.is_file())
+    return [
+        Route("/js/fanwire.js", module),
+        Route("/", pages),
+        *(Route(f"/{name}", pages) for name in files),
+    ]
 
 
 def _client_module() -> Path:

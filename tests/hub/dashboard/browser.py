@@ -27,6 +27,4 @@ def find_chromium() -> str | None:
 
 def launch_browser(playwright: Playwright) -> Browser:
     """Start Chromium without a window; close it."""
-    return playwright.chromium.launch(
-        executable_path=find_chromium(), headless=True, args=_FLAGS
-    )
+    return playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=_FLAGS)
