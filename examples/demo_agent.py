@@ -34,8 +34,8 @@ from examples.demo_tasks import TASKS
 WORKSPACE = "acme"
 APPROVER = "grace"
 USERS = ("ada", "linus", "margaret", "alan")
-#: Conversations that go on at the same time; three make three to six events a second.
-CONVERSATIONS = 3
+#: Conversations that go on at the same time; two make about five events a second, in bursts.
+CONVERSATIONS = 2
 #: What a user may spend before the agent stops to ask, in micro-USD; small, so that it happens.
 BUDGET_MICRO_USD = 400_000
 

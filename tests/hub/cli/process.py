@@ -50,3 +50,15 @@ async def line(process: asyncio.subprocess.Process) -> str:
     """Return the next line of standard output."""
     assert process.stdout is not None
     return (await process.stdout.readline()).decode().removesuffix("\n")
+
+
+@contextlib.asynccontextmanager
+async def real_hub(data_dir: Path, *options: str, **environ: str) -> AsyncIterator[str]:
+    """Run ``fanwire serve`` with an embedded server on a free port; yield its address."""
+    arguments = ["serve", "--port", "0", "--data-dir", str(data_dir), "--log-level", "error"]
+    async with fanwire(*arguments, *options, **environ) as process:
+        said = await line(process)
+        assert "http://" in said, said
+        yield said.split(" on ")[1].split(" ")[0].rstrip("/")
+        process.terminate()
+        assert await process.wait() == 0
