@@ -273,7 +273,7 @@ class Subscriber:
         if self._get_token is not None and not self._token:
             self._token = await self._get_token()
         try:
-            async with connect(
+            self._socket = socket = await connect(
                 self._url,
                 compression=None,
                 # The protocol has pings of its own, which also tell that the hub lives.
@@ -281,9 +281,12 @@ class Subscriber:
                 close_timeout=1,
                 open_timeout=self._open_timeout_s,
                 max_size=_MAX_FRAME_BYTES,
-            ) as socket:
-                self._socket = socket
+            )
+            try:
                 return await self._converse(socket)
+            finally:
+                # Not "async with": that calls it an internal error when we are cancelled.
+                await socket.close()
         except websockets.InvalidStatus as error:
             return handshake_refused(error.response.status_code)
         except (OSError, TimeoutError, websockets.WebSocketException) as error:

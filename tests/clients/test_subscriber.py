@@ -324,6 +324,19 @@ async def test_a_slow_consumer_holds_the_socket_not_the_memory(hub: FakeHub) -> 
         await feeding
 
 
+async def test_leaving_with_a_full_buffer(hub: FakeHub) -> None:
+    """Nobody has to read to the end in order to go."""
+    async with subscriber(hub, buffer=2) as fanwire:
+        async with fanwire.subscribe("log:x") as log:
+            await hub.publish("log:x", *range(50))
+            assert await take(log, 1) == [0]
+        async with fanwire.subscribe("log:y") as other:
+            await hub.publish("log:y", 1)
+            assert await take(other, 1) == [1]
+            await hub.publish("log:y", *range(50))
+            assert await take(other, 1) == [0]
+
+
 async def feed(hub: FakeHub) -> None:
     """Publish two thousand values in small frames."""
     for start in range(0, 2000, 20):
