@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -50,6 +51,7 @@ class UnluckyStore:
         return getattr(self._store, name)
 
     async def run(self, script, keys, args, *, timeout_s=None):
+        """Run a script and lose the reply."""
         reply = await self._store.run(script, keys, args, timeout_s=timeout_s)
         if self._losses:
             self._losses -= 1
@@ -74,7 +76,7 @@ async def test_offsets_are_contiguous_under_concurrent_tasks(log):
         return [(await append(log, CHANNEL, task)).position.offset for _ in range(25)]
 
     offsets = await asyncio.gather(*(publish(task) for task in range(64)))
-    assert sorted(sum(offsets, [])) == list(range(1, 1601))
+    assert sorted(chain.from_iterable(offsets)) == list(range(1, 1601))
     assert all(own == sorted(own) for own in offsets), "a task's own order was not kept"
 
 
@@ -619,28 +621,10 @@ def _calls(server: ValkeyServer) -> dict[str, int]:
     return {name: count for name, count in calls.items() if name in _COUNTED}
 
 
-_COUNTED = set(
-    [
-        "evalsha",
-        "eval",
-        "get",
-        "set",
-        "hmget",
-        "hset",
-        "hget",
-        "xadd",
-        "xlen",
-        "xrange",
-        "pexpire",
-        "publish",
-        "del",
-        "zadd",
-        "exists",
-        "zremrangebyrank",
-        "hincrby",
-        "expire",
-    ]
-)
+_COUNTED = {
+    *("evalsha", "eval", "get", "set", "del", "exists", "expire", "pexpire", "publish"),
+    *("hget", "hmget", "hset", "hincrby", "xadd", "xlen", "xrange", "zadd", "zremrangebyrank"),
+}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ it was told is one unbroken history, whatever happened to messages, log and epoc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -92,17 +93,21 @@ class ScriptedStore:
         self.prompt = False
 
     async def listen(self, channel: str, listener: Listener) -> None:
+        """Take a listener."""
         if channel in self.listeners:
             raise UsageError("a second listener")
         self.listeners[channel] = listener
 
     async def unlisten(self, channel: str) -> None:
+        """Forget it."""
         self.listeners.pop(channel, None)
 
     async def run(self, script, keys, args, *, timeout_s=None) -> Reply:
+        """Call a script."""
         return await self._call(script.name, tuple(args))
 
     async def pipeline(self, commands, *, timeout_s=None) -> Reply:
+        """Call for tops."""
         return await self._call("tops", (len(commands),))
 
     async def _call(self, name: str, args: tuple) -> Reply:
@@ -413,10 +418,8 @@ class FollowerMachine(RuleBasedStateMachine):
         self.turn()
 
     async def _compare(self) -> None:
-        try:
+        with contextlib.suppress(StoreRefused, StoreUnavailable):
             await self.follower.compare()
-        except (StoreRefused, StoreUnavailable):
-            pass
 
     @invariant()
     def the_truth_was_told(self) -> None:
