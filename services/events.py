@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -19,7 +17,7 @@ from services.event_log import Appended, EventLog, Page
 
 __all__ = ["Events"]
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 #: Channels asked about in one round trip.
 _BATCH = 500
 
@@ -65,7 +63,7 @@ class Events:
                 timeout_s=timeout_s,
             )
         else:
-            data = event if isinstance(event, msgspec.Raw) else _json(_encoder.encode, event)
+            data = event if isinstance(event, msgspec.Raw) else _json(event)
             done = await self.append(
                 found, data, idempotency_key=idempotency_key, timeout_s=timeout_s
             )
@@ -78,7 +76,7 @@ class Events:
             raise BadRequest(
                 f"channel {channel.name!r} carries {carried}; got {event_type(type(event))}"
             )
-        return _json(encode_event, event)
+        return encode_event(event)
 
     async def append(
         self,
@@ -146,9 +144,9 @@ class Events:
         return listed
 
 
-def _json(encode: Callable[[Any], bytes], value: object) -> bytes:
+def _json(value: object) -> bytes:
     try:
-        return encode(value)
+        return _encode(value)
     # A lone surrogate is a ValueError, a foreign type a TypeError.
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequest(f"data must be what JSON can hold; {error}") from error

@@ -172,10 +172,11 @@ class _Followed:
     def _hold(self, held: list[Publication], publication: Publication, size: int) -> None:
         self._held_bytes += size + _HOLDING_BYTES
         if self._held_bytes > self._max_held_bytes:
-            # The hole this leaves is found when the rest is released, and read from the log.
             held.clear()
-            self._held_bytes = size + _HOLDING_BYTES
-        held.append(publication)
+            self._held_bytes = 0
+            self.troubled = True  # what is dropped here is read from the log
+        elif not self.troubled:
+            held.append(publication)
 
     def _deliver(self, publication: Publication) -> None:
         self.position = publication.position
@@ -207,12 +208,16 @@ class _Followed:
         self.position, self.id = top, top_id
         self._late_until = self._clock() + self._grace_s
         held, self.held = self.held or [], None
+        if self.troubled:
+            # What was held may come from before and after a rewind, with a hole in between
+            # that offsets do not show.
+            return False
         for publication in held:
             if self._continues(publication):
                 self._deliver(publication)
             elif not self._is_late(publication):
                 return False
-        return not self.troubled
+        return True
 
 
 class Follower:
