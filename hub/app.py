@@ -14,8 +14,8 @@ begun, the hub is at ``app.state.hub`` (of the outer application too, for its ow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
             if settings.redis_url is None and store is None:
                 ours = await _with_embedded_server(settings, stack)
             hub = await stack.enter_async_context(Hub(ours, store=store))
-            _add_routes(app, hub)
+            stack.enter_context(_routes_of(hub, app))
             app.state.hub = hub
             yield
 
@@ -104,12 +104,13 @@ async def _with_embedded_server(settings: Settings, stack: AsyncExitStack) -> Se
     return settings.with_redis_url(server.url, "the embedded server")
 
 
-def _add_routes(app: FastAPI, hub: Hub) -> None:
-    """Give the application its routes: they need the hub, which exists now."""
-    # A lifespan may begin again (tests do that); the routes of the hub before are dead.
-    app.router.routes[:] = [
-        r for r in app.router.routes if getattr(r, "path", "") == "/openapi.json"
-    ]
+@contextmanager
+def _routes_of(hub: Hub, app: FastAPI) -> Iterator[None]:
+    """Give the application the hub's routes, behind its own, for as long as the hub lives.
+
+    They come so late because they need the hub; a lifespan may begin again with another.
+    """
+    before = list(app.router.routes)
     app.openapi_schema = None
     app.include_router(server_api_router(hub))
     app.include_router(ticket_router(hub))
@@ -119,6 +120,10 @@ def _add_routes(app: FastAPI, hub: Hub) -> None:
         WebSocketRoute("/connection/websocket", WebSocketEndpoint(hub)),
         *page_routes(),
     ]
+    try:
+        yield
+    finally:
+        app.router.routes[:] = before
 
 
 def _openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:

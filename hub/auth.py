@@ -178,7 +178,7 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def check_api_key(settings: Settings, headers: HTTPConnection) -> None:
+def check_api_key(settings: Settings, connection: HTTPConnection) -> None:
     """Let a caller of the server API pass, by ``X-API-Key`` or ``Authorization: apikey``.
 
     Raises:
@@ -188,9 +188,9 @@ def check_api_key(settings: Settings, headers: HTTPConnection) -> None:
         return
     if settings.api_key is None:
         raise Unauthorized("the server API is closed: api_key is not set")
-    given = headers.headers.get("x-api-key")
+    given = connection.headers.get("x-api-key")
     if given is None:
-        scheme, _, rest = headers.headers.get("authorization", "").partition(" ")
+        scheme, _, rest = connection.headers.get("authorization", "").partition(" ")
         given = rest.strip() if scheme.lower() == "apikey" else None
     if given is None:
         raise Unauthorized("expected an API key in the header X-API-Key")

@@ -45,18 +45,22 @@ class _Pages(StaticFiles):
         return response
 
 
-def page_routes() -> list[BaseRoute]:
-    """Return one route for each file of the page, and none for any other path."""
+def page_routes(dashboard: Path = _DASHBOARD, module: Path | None = None) -> list[BaseRoute]:
+    """Return one route for each file of the page, and none for any other path.
 
-    async def module(_request: Request) -> Response:
-        return FileResponse(_client_module(), media_type="text/javascript", headers=_HEADERS)
+    ``dashboard`` is the folder of the page, ``module`` the file of the browsers' module.
+    """
+    file = module or _client_module()
 
-    pages = _Pages(directory=_DASHBOARD, html=True)
-    files = sorted(file.name for file in _DASHBOARD.iterdir() if file.is_file())
+    async def fanwire_js(_request: Request) -> Response:
+        return FileResponse(file, media_type="text/javascript", headers=_HEADERS)
+
+    pages = _Pages(directory=dashboard, html=True)
+    names = sorted(entry.name for entry in dashboard.iterdir() if entry.is_file())
     return [
-        Route("/js/fanwire.js", module),
+        Route("/js/fanwire.js", fanwire_js),
         Route("/", pages),
-        *(Route(f"/{name}", pages) for name in files),
+        *(Route(f"/{name}", pages) for name in names),
     ]
 
 

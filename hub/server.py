@@ -102,8 +102,7 @@ def build_server(
         # Ours stand already, and an access log would contain addresses with their queries.
         log_config=None,
         access_log=False,
-        # A WebSocket message carries one publication and the little around it.
-        ws_max_size=2 * MAX_DATA_BYTES,
+        ws_max_size=MAX_DATA_BYTES,
         ws_per_message_deflate=False,
         # The protocol pings by itself, with time-outs that its clients know of.
         ws_ping_interval=None,

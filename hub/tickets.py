@@ -1,7 +1,8 @@
 """Tickets: what stands in an address instead of a token.
 
 An ``EventSource`` cannot send headers, and an address ends up in logs. A ticket may: it
-stands for an identity once, within half a minute, on any node.
+stands for an identity once, within half a minute, on any node. An ``EventSource`` that
+reconnects by itself sends the same address: it is refused, and its page gets a new ticket.
 """
 
 from __future__ import annotations

@@ -121,8 +121,13 @@ async def test_errors_of_any_route_are_problems(valkey: ValkeyServer) -> None:
 
 
 async def test_the_lifespan_may_begin_again(valkey: ValkeyServer) -> None:
-    """The second hub of one application has routes of its own."""
+    """The second hub of one application has routes of its own; the application keeps its."""
     app = create_app(open_settings(valkey.url))
+
+    @app.get("/own")
+    async def own() -> str:
+        return "theirs"
+
     nodes = set()
     transport = httpx.ASGITransport(app)
     for _ in range(2):
@@ -132,4 +137,5 @@ async def test_the_lifespan_may_begin_again(valkey: ValkeyServer) -> None:
         ):
             nodes.add((await client.get("/health/ready")).json()["node"])
             assert (await client.get("/openapi.json")).status_code == 200
+            assert (await client.get("/own")).json() == "theirs"
     assert len(nodes) == 2

@@ -35,7 +35,7 @@ def _unsigned(header: dict[str, Any], claims: dict[str, Any]) -> str:
     return f"{part(header)}.{part(claims)}."
 
 
-GOOD = {"sub": "ann", "exp": int(NOW) + 60}
+GOOD = {"sub": "ann", "exp": int(NOW) + 3600}
 
 
 def test_a_good_token_says_who_the_caller_is() -> None:

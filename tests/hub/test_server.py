@@ -1,0 +1,87 @@
+"""``serve``: one process from its ready line to its exit status."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hub.settings import Settings
+from tests.hub.process import HubProcess
+from tests.hub.serving import strict_settings, token
+from tests.servers import ValkeyServer
+
+
+def _settings(redis: ValkeyServer | None = None, **changes: Any) -> Settings:
+    url = None if redis is None else redis.url
+    return Settings(port=0, insecure=True, redis_url=url, **changes)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(valkey: ValkeyServer, sig: int) -> None:
+    """It says where it is, tells its readers before it ends, and ends with status 0."""
+    with HubProcess(_settings(valkey)) as hub:
+        assert hub.ready_line.startswith("Fanwire ")
+        assert hub.ready_line.endswith(" (Redis, insecure: everybody may do everything)\n")
+        with httpx.stream("GET", f"{hub.url}/events?channel=a:b", timeout=10) as response:
+            chunks = response.iter_bytes()
+            assert b"retry" in next(chunks)
+            hub.process.send_signal(sig)
+            assert b'event: close\ndata: {"code":3001,' in b"".join(chunks)
+        assert hub.wait() == 0
+        assert '"level": "warning"' in hub.log
+        assert "insecure" in hub.log
+        assert "Traceback" not in hub.log
+
+
+def test_it_brings_its_own_valkey(tmp_path: Path) -> None:
+    """Without a Redis it runs one on the data directory, which survives its end and a kill."""
+    settings = _settings(data_dir=str(tmp_path / "data"))
+    for n, sig in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGTERM), 1):
+        with HubProcess(settings) as hub:
+            assert "(embedded Valkey, insecure" in hub.ready_line
+            assert hub.api("publish", channel="a:b", data=n)["offset"] == n
+            hub.end(sig)
+
+
+def test_logs_hold_no_secret(valkey: ValkeyServer) -> None:
+    """Whatever way a token takes, and however much is logged, the log does not have it."""
+    canary = token("canary")
+    settings = strict_settings(valkey.url, log_level="debug", log_format="json")
+    with HubProcess(settings) as hub, httpx.Client(base_url=hub.url) as client:
+        for headers in (
+            {"Authorization": f"Bearer {canary}"},
+            {"Cookie": f"fanwire_token={canary}"},
+            {"X-API-Key": canary},
+            {},
+        ):
+            client.get(f"/events?channel=a:b&ticket={canary}", headers=headers)
+            client.get(f"/events?channel=a:b&token={canary}", headers=headers)
+            client.post(f"/api/info?token={canary}", headers=headers)
+            client.post("/connection/ticket", headers=headers)
+            client.get(f"/nothing?token={canary}", headers=headers)
+        assert hub.end() == 0
+        assert canary not in hub.log
+        assert canary.split(".")[1] not in hub.log
+        assert settings.api_key not in hub.log.split()
+
+
+def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
+    """A port in use and a directory that cannot be written end it with one sentence."""
+    file = tmp_path / "file"
+    file.write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for settings, expected in (
+            (Settings(port=port, data_dir=str(tmp_path)), f"port {port} of 127.0.0.1 is in use"),
+            (_settings(data_dir=str(file / "data")), str(file)),
+        ):
+            with HubProcess(settings) as hub:
+                assert hub.ready_line == ""
+                assert hub.wait() == 1
+                assert expected in hub.log
+                assert "Traceback" not in hub.log
