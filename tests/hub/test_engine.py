@@ -41,7 +41,7 @@ async def test_the_first_in_follows_and_the_last_out_stops() -> None:
     for reader in readers:
         reader.leave()
     await until_empty(engine)
-    assert (world.starts, world.stops, world.sink) == (1, 1, None)
+    assert (world.starts, world.stops, world.followed) == (1, 1, {})
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -256,7 +256,7 @@ async def test_closing_while_somebody_comes_in(turns: int) -> None:
         await asyncio.sleep(0)
     await engine.close()
     await asyncio.wait([joining])
-    assert (world.sink, engine.rooms) == (None, {})
+    assert (world.followed, engine.rooms) == ({}, {})
     assert world.starts == world.stops
     with pytest.raises(StoreUnavailable):
         await Reader(engine).join(channel())
@@ -274,7 +274,7 @@ async def test_a_room_that_could_not_be_closed_is_gone() -> None:
     reader.leave()
     await until_empty(engine)
     world.failing.clear()
-    world.sink = None
+    world.followed.clear()
     await reader.join(channel())
     world.publish()
     world.pump()
