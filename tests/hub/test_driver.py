@@ -164,6 +164,7 @@ async def test_a_drop_half_way_through_leaves_every_room() -> None:
     filler = [{"id": id, "unsubscribe": {"channel": "none"}} for id in range(10, 30)]
     await desk.send({"id": 3, "unsubscribe": {"channel": "a"}}, *filler, {"id": 31, "ping": {}})
     assert desk.driver.closing == Disconnects.SLOW
+    assert desk.written() == [], "the replies after the drop would have fitted"
     assert desk.members("a") == desk.members("b") == 0
     await desk.leave()
 
@@ -219,6 +220,17 @@ async def test_an_end_that_is_not_read_is_given_up() -> None:
     async with asyncio.timeout(5):
         await desk.dropped.wait()
     assert len(desk.driver.outbox) == 0
+    await desk.leave()
+
+
+async def test_a_mistake_of_who_does_not_read_is_given_up_too() -> None:
+    """The time for goodbyes runs when the client's own frame ended the connection."""
+    desk = Desk(settings=ConnectionSettings(goodbye_timeout_s=0.05))
+    await desk.connect("chat")
+    await desk.send({"id": 2, "connect": {}})
+    assert desk.driver.closing == Disconnects.BAD_REQUEST
+    async with asyncio.timeout(5):
+        await desk.dropped.wait()
     await desk.leave()
 
 
@@ -305,15 +317,18 @@ async def test_going_ends_the_wait_for_a_reader() -> None:
     desk = Desk(outbox_bytes=200)
     desk.world.publish(20)
     await desk.connect()
-    history = {"channel": "chat", "limit": 20}
     asking = asyncio.create_task(
-        desk.send({"id": 2, "history": history}, {"id": 3, "history": history})
+        desk.send(
+            {"id": 2, "history": {"channel": "chat", "limit": 20}},
+            {"id": 3, "publish": {"channel": "chat", "data": 1}},
+        )
     )
     await desk.driver.outbox.ready.wait()
     desk.driver.gone()
     async with asyncio.timeout(5):
         await asking
     assert desk.written() == []
+    assert len(desk.world.entries) == 20, "published for somebody who is gone"
     await desk.leave()
 
 

@@ -256,6 +256,7 @@ async def test_closing_while_somebody_comes_in(turns: int) -> None:
         await asyncio.sleep(0)
     await engine.close()
     await asyncio.wait([joining])
+    assert isinstance(joining.exception(), StoreUnavailable | None)
     assert (world.followed, engine.rooms) == ({}, {})
     assert world.starts == world.stops
     with pytest.raises(StoreUnavailable):
