@@ -121,8 +121,7 @@ class Driver:
                 # From here to release nothing may be awaited: what comes live in between
                 # would overtake the reply.
                 self._carry_out(self._connection.joined(joined.publications, joined.position, gap))
-                if channel.name in self._connection.channels:
-                    joined.release()
+                joined.release()
             case Publish(channel, data, info):
                 await self._events.append(channel, data, info=info)
                 self._carry_out(self._connection.published())

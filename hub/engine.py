@@ -39,7 +39,10 @@ class Joined(NamedTuple):
     member: Member
 
     def release(self) -> None:
-        """Let live publications through, from the first one after ``position``."""
+        """Let live publications through, from the first one after ``position``.
+
+        Does nothing when the subscriber left meanwhile.
+        """
         self.member.release(self.position)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from channels.catalogue import Catalogue, Channel
 from channels.cursor import CursorPosition
@@ -54,12 +55,11 @@ class World:
     def __init__(self, random: Random | None = None) -> None:
         self.random = random or Random(0)
         self.epoch = 1
-        self.log: list[Publication] = []
+        self.entries: list[Publication] = []
         #: Offset of the oldest publication that the log still has.
         self.first = 1
-        #: What the room was told last, while the channel is followed.
-        self.sink: object | None = None
-        self.told = Position("", 0)
+        #: By name of the channel, who is told and what was told last. All have the same log.
+        self.followed: dict[str, tuple[Any, Position]] = {}
         self.starts = 0
         self.stops = 0
         #: Set to fail the calls of that name.
@@ -67,52 +67,54 @@ class World:
         #: Called in the middle of every slow call, with its name.
         self.on_call: Callable[[str], object] = lambda name: None
 
+    @property
+    def log(self) -> World:
+        """Itself, for whoever takes it for ``Events``."""
+        return self
+
     # -- Redis -----------------------------------------------------------------------------
 
     @property
     def top(self) -> Position:
         """Position of the newest publication."""
-        return Position(f"e{self.epoch}", len(self.log))
+        return Position(f"e{self.epoch}", len(self.entries))
 
     @property
     def top_id(self) -> str:
         """Id of the newest publication."""
-        return self.log[-1].id if self.log else ""
+        return self.entries[-1].id if self.entries else ""
 
     def publish(self, count: int = 1, data: bytes | None = None) -> None:
         """Append publications to the log; the room hears of them when it is pumped."""
         for _ in range(count):
-            self.log.append(publication(len(self.log) + 1, epoch=f"e{self.epoch}", data=data))
+            self.entries.append(
+                publication(len(self.entries) + 1, epoch=f"e{self.epoch}", data=data)
+            )
 
     def begin_anew(self) -> None:
         """Lose the history, as a server does that lost its data."""
         self.epoch += 1
-        self.log = []
+        self.entries = []
         self.first = 1
 
     def trim(self, keep: int) -> None:
         """Keep the newest ``keep`` publications only."""
-        self.first = max(self.first, len(self.log) - keep + 1)
+        self.first = max(self.first, len(self.entries) - keep + 1)
 
     def pump(self, count: int | None = None) -> None:
-        """Tell the room of the next publications, as the follower would."""
-        if self.sink is None:
-            return
-        sink = self.sink
-        if self.told.epoch != self.top.epoch:
-            self._tell_gap(Gap.EPOCH)
-            return
-        if self.told.offset + 1 < self.first:
-            self._tell_gap(Gap.TRIMMED)
-            return
-        until = len(self.log) if count is None else min(len(self.log), self.told.offset + count)
-        for pub in self.log[self.told.offset : until]:
-            self.told = pub.position
-            sink.on_publication(pub)  # type: ignore[attr-defined]  # a room
-
-    def _tell_gap(self, gap: Gap) -> None:
-        self.told = self.top
-        self.sink.on_gap(gap, self.top, self.top_id)  # type: ignore[union-attr]  # a room
+        """Tell the rooms of the next publications, as the follower would."""
+        for name, (sink, told) in list(self.followed.items()):
+            if told.epoch != self.top.epoch:
+                self.followed[name] = sink, self.top
+                sink.on_gap(Gap.EPOCH, self.top, self.top_id)
+            elif told.offset + 1 < self.first:
+                self.followed[name] = sink, self.top
+                sink.on_gap(Gap.TRIMMED, self.top, self.top_id)
+            else:
+                until = None if count is None else told.offset + count
+                for pub in self.entries[told.offset : until]:
+                    self.followed[name] = sink, pub.position
+                    sink.on_publication(pub)
 
     async def _turn(self, name: str) -> None:
         for _ in range(self.random.randrange(3)):
@@ -127,23 +129,23 @@ class World:
 
     async def start(self, channel: Channel, sink: object) -> tuple[Position, str]:
         """Follow the channel, like ``Follower.start``."""
-        assert self.sink is None, "followed twice"
-        self.sink, self.told = sink, self.top
+        assert channel.name not in self.followed, "followed twice"
+        self.followed[channel.name] = sink, self.top
         self.starts += 1
         try:
             await self._turn("start")
         except BaseException:
-            self.sink = None
+            del self.followed[channel.name]
             self.stops += 1
             raise
-        return self.told, self._id_at(self.told)
+        _, told = self.followed[channel.name]
+        return told, self._id_at(told)
 
     async def stop(self, channel: Channel) -> None:
         """Stop, like ``Follower.stop``."""
         await self._turn("stop")
-        if self.sink is not None:
+        if self.followed.pop(channel.name, None) is not None:
             self.stops += 1
-        self.sink = None
 
     def _id_at(self, position: Position) -> str:
         return f"id-{position.epoch}-{position.offset}" if position.offset else ""
@@ -153,7 +155,7 @@ class World:
     async def recover(self, channel: Channel, since: Position, id: str = "") -> Recovered:
         """Return what came after, like ``EventLog.recover``."""
         await self._turn("before recover")
-        top, top_id, log, first = self.top, self.top_id, list(self.log), self.first
+        top, top_id, log, first = self.top, self.top_id, list(self.entries), self.first
         await self._turn("recover")
         if since.epoch != top.epoch:
             return Recovered([], top, top_id, Gap.EPOCH)
@@ -173,9 +175,9 @@ class World:
     ) -> Page:
         """Return a page, like ``EventLog.read``."""
         await self._turn("read")
-        found = self.log[since.offset if since else 0 :]
+        found = self.entries[since.offset if since else 0 :]
         if reverse:
-            found = list(reversed(self.log[: since.offset - 1] if since else self.log))
+            found = list(reversed(self.entries[: since.offset - 1] if since else self.entries))
         return Page(found[:limit], self.top, self.top_id)
 
     # -- Events ----------------------------------------------------------------------------
@@ -183,11 +185,11 @@ class World:
     async def append(self, channel: Channel, data: bytes, *, info: bytes | None = None) -> Appended:
         """Publish, like ``Events.append``."""
         await self._turn("append")
-        self.log.append(
+        self.entries.append(
             Publication.from_log(
                 channel.name,
                 self.top.epoch,
-                len(self.log) + 1,
+                len(self.entries) + 1,
                 new_id(),
                 encode_body(bytes(data), info=info),
             )

@@ -113,7 +113,7 @@ async def run_model(seed: int) -> int:
 
 async def _close_down(world: World, closing: object) -> None:
     await closing  # type: ignore[misc]  # a coroutine
-    assert world.sink is None, "still followed"
+    assert not world.followed, "still followed"
     assert world.starts == world.stops
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks are left behind: {left}"

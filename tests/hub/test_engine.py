@@ -11,9 +11,11 @@ from channels.cursor import CursorPosition
 from channels.errors import StoreUnavailable
 from channels.position import Position
 from hub.engine import Engine
+from services import Services
 from services.event_log import Gap
+from tests.servers import ValkeyServer
 
-from .harness import Reader, World, channel
+from .harness import OPEN, Reader, World, channel
 from .model import run_model
 
 
@@ -39,7 +41,7 @@ async def test_the_first_in_follows_and_the_last_out_stops() -> None:
     for reader in readers:
         reader.leave()
     await until_empty(engine)
-    assert (world.starts, world.stops, world.sink) == (1, 1, None)
+    assert (world.starts, world.stops, world.followed) == (1, 1, {})
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -254,7 +256,8 @@ async def test_closing_while_somebody_comes_in(turns: int) -> None:
         await asyncio.sleep(0)
     await engine.close()
     await asyncio.wait([joining])
-    assert (world.sink, engine.rooms) == (None, {})
+    assert isinstance(joining.exception(), StoreUnavailable | None)
+    assert (world.followed, engine.rooms) == ({}, {})
     assert world.starts == world.stops
     with pytest.raises(StoreUnavailable):
         await Reader(engine).join(channel())
@@ -272,7 +275,7 @@ async def test_a_room_that_could_not_be_closed_is_gone() -> None:
     reader.leave()
     await until_empty(engine)
     world.failing.clear()
-    world.sink = None
+    world.followed.clear()
     await reader.join(channel())
     world.publish()
     world.pump()
@@ -287,3 +290,73 @@ async def test_nobody_misses_repeats_or_reorders_anything(block: int) -> None:
     for seed in range(block * 100, block * 100 + 100):
         seen += await run_model(seed)
     assert seen > 1_000
+
+
+async def _come_and_go(reader: Reader, random: Random, done: asyncio.Event) -> None:
+    """Join, stay for a while, leave, and come back until it is over; then stay."""
+    while True:
+        await reader.join(channel())
+        if done.is_set():
+            return
+        waits = [asyncio.create_task(done.wait())]
+        if not reader.stays:
+            waits.append(asyncio.create_task(reader.wants_back.wait()))
+        await asyncio.wait(
+            waits, timeout=random.uniform(0, 0.2), return_when=asyncio.FIRST_COMPLETED
+        )
+        for wait in waits:
+            wait.cancel()
+        if done.is_set() and reader.inside:
+            return
+        if reader.inside:
+            reader.leave()
+
+
+async def _catch_up(reader: Reader, top: Position) -> None:
+    """Return when ``reader`` stands at ``top``; bring it back when it was told of a gap."""
+    async with asyncio.timeout(20):
+        while reader.position != top:
+            reader.progress.clear()
+            if reader.wants_back.is_set():
+                await reader.join(channel())
+            else:
+                await reader.progress.wait()
+
+
+async def test_the_same_on_a_real_server(valkey: ValkeyServer) -> None:
+    """Readers come and go while the server kills the subscriptions again and again."""
+    async with Services.connect(valkey.url, catalogue=OPEN) as services:
+        log = services.events.log
+        engine = Engine(services.follower, log, linger_s=0.01)
+        random = Random(1)
+        done = asyncio.Event()
+        steady = Reader(engine, stays=True)
+        await steady.join(channel())
+        readers = [Reader(engine, stays=i % 2 == 0) for i in range(12)]
+        async with asyncio.TaskGroup() as group:
+            for reader in readers:
+                group.create_task(_come_and_go(reader, random, done))
+            for kills in range(25):
+                count = random.randint(1, 50)
+                await asyncio.gather(
+                    *(services.events.publish("chat", {"i": i}) for i in range(count))
+                )
+                top = (await log.read(channel(), limit=0)).top
+                if kills % 2:  # now in the middle of the burst, now after it
+                    await _catch_up(steady, top)
+                await services.store.execute("CLIENT", "KILL", "TYPE", "pubsub")
+                await _catch_up(steady, top)
+            done.set()
+        for reader in readers:
+            await _catch_up(reader, top)
+        # The log kept everything, so nothing was lost to anybody.
+        assert [reader.gaps for reader in (steady, *readers)] == [0] * 13
+        assert services.follower.stats.repairs > 5
+        for reader in (steady, *readers):
+            reader.leave()
+        await engine.close()
+        assert not engine.rooms
+        assert not services.follower._followed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    with valkey.client() as client:
+        assert client.pubsub_channels() == []
