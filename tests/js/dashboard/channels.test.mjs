@@ -12,7 +12,7 @@ const reported = (names, { node = "n1", from = T, to = T + 2000 } = {}) => ({
 });
 const none = new Set();
 const names = (channels) => channels.map(({ name }) => name);
-const busy = (name, rate) => ({ name, rates: { rate: () => rate } });
+const busy = (name, total) => ({ name, rates: { total: () => total } });
 
 test("channels are learned from reports, apart from the hub's own", () => {
   const book = new ChannelBook();
@@ -52,7 +52,7 @@ test("rows keep their places for ten seconds, and while somebody chooses", () =>
   book.count("c", "", T + 12_000);
   assert.deepEqual(names(book.order(T + 13_000)), ["a", "b", "c"]);
   assert.deepEqual(names(book.order(T + 40_000, true)), ["a", "b", "c"]);
-  assert.deepEqual(names(book.order(T + 41_000)), ["b", "c", "a"]);
+  assert.deepEqual(names(book.order(T + 41_000)), ["b", "a", "c"]);
 });
 
 test("what nobody mentions for ten minutes is forgotten, unless it is kept", () => {

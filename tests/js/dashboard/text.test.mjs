@@ -19,8 +19,8 @@ test("short numbers keep three figures at most", () => {
 
 test("money is never rounded to nothing", () => {
   assert.deepEqual(
-    [0, 12, 12_800, 1_500_000].map(text.formatMoney),
-    ["$0.00", "$0.000012", "$0.013", "$1.50"],
+    [0, 12, 9168, 12_800, 1_500_000, -400_000].map(text.formatMoney),
+    ["$0.00", "$0.000012", "$0.0092", "$0.013", "$1.50", "-$0.400"],
   );
 });
 
