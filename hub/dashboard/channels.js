@@ -133,12 +133,12 @@ export class ChannelBook {
   }
 }
 
-/** Sort by how busy, roughly (a factor of two changes the place), then by name. */
+/** Sort by how busy in the last minute, roughly (by factors of two), then by name. */
 export function rank(channels, now) {
   const level = new Map(
     channels.map((channel) => {
-      const rate = channel.rates.rate(now, 60);
-      return [channel, rate > 0 ? Math.max(-6, Math.floor(Math.log2(rate))) : -Infinity];
+      const total = channel.rates.total(now);
+      return [channel, total > 0 ? Math.max(0, Math.floor(Math.log2(total))) : -1];
     }),
   );
   return [...channels].sort(
@@ -153,14 +153,14 @@ export function rank(channels, now) {
  * place is needed by one that is more than twice as busy. The `selected` one is always there.
  */
 export function chooseFollowed(current, ranked, selected, now, limit = 20) {
-  const rate = (channel) => channel.rates.rate(now, 60);
+  const total = (channel) => channel.rates.total(now);
   const known = new Map(ranked.map((channel) => [channel.name, channel]));
   const chosen = new Set([...current].filter((name) => known.has(name)).slice(0, limit));
   const quietest = () =>
     [...chosen]
       .filter((name) => name !== selected)
       .reduce((least, name) =>
-        least === null || rate(known.get(name)) < rate(known.get(least)) ? name : least, null);
+        least === null || total(known.get(name)) < total(known.get(least)) ? name : least, null);
   if (known.has(selected) && !chosen.has(selected)) {
     if (chosen.size >= limit) chosen.delete(quietest());
     chosen.add(selected);
@@ -169,7 +169,7 @@ export function chooseFollowed(current, ranked, selected, now, limit = 20) {
     if (chosen.has(channel.name)) continue;
     if (chosen.size >= limit) {
       const least = quietest();
-      if (least === null || rate(channel) <= 2 * rate(known.get(least))) continue;
+      if (least === null || total(channel) <= 2 * total(known.get(least))) continue;
       chosen.delete(least);
     }
     chosen.add(channel.name);

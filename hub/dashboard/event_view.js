@@ -39,12 +39,12 @@ export class EventView {
     return this.#anchored || this.#root.querySelector(".row[aria-expanded=true]") !== null;
   }
 
-  /** Add `entries`, oldest first, on top. */
-  add(entries, now) {
+  /** Add `entries`, oldest first, on top; `fresh` ones light up for a moment. */
+  add(entries, now, fresh) {
     if (entries.length === 0) return;
     const keep = this.reading;
     const before = keep ? this.#root.scrollHeight : 0;
-    for (const entry of entries) this.#prepend(entry, now, true);
+    for (const entry of entries) this.#prepend(entry, now, fresh);
     if (keep) {
       // Measured before the oldest go, so that it is what came on top.
       this.#scrollBy(this.#root.scrollHeight - before);

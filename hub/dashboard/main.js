@@ -176,7 +176,7 @@ class Dashboard {
       const wanted = entries.filter(this.#matches);
       const shown = this.#sampler.take(wanted, missed, performance.now());
       if (shown.length < wanted.length || missed) this.#skipped = true;
-      this.#eventView.add(shown, Date.now());
+      this.#eventView.add(shown, Date.now(), !this.#sampler.sampling(performance.now()));
     }
     this.#showTools();
   }

@@ -41,6 +41,11 @@ export class RateWindow {
     return sum / span;
   }
 
+  /** Return how many there were in the complete seconds of the whole window. */
+  total(now) {
+    return this.series(now).reduce((sum, count) => sum + count, 0);
+  }
+
   /** Return the counts of the last complete seconds, oldest first. */
   series(now) {
     const last = Math.floor(now / 1000) - 1;

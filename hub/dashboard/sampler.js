@@ -14,9 +14,11 @@ export class Sampler {
   #tokens;
   #at = null;
   #skippedAt = -Infinity;
-  #recent = []; // {at, seen, shown} of the last second
+  #recent = []; // {at, seen, shown} of the last seconds
+  #random;
 
-  constructor({ perSecond = 40, burst = 80 } = {}) {
+  constructor({ perSecond = 40, burst = 80, random = Math.random } = {}) {
+    this.#random = random;
     this.#perSecond = perSecond;
     this.#burst = burst;
     this.#tokens = burst;
@@ -27,7 +29,7 @@ export class Sampler {
     const passed = Math.max(0, now - (this.#at ?? now));
     this.#tokens = Math.min(this.#burst, this.#tokens + (passed / 1000) * this.#perSecond);
     this.#at = now;
-    const shown = pick(entries, Math.floor(this.#tokens));
+    const shown = pick(entries, Math.floor(this.#tokens), this.#random);
     this.#tokens -= shown.length;
     const seen = entries.length + missed;
     if (shown.length < seen) {
@@ -57,15 +59,20 @@ export class Sampler {
   }
 }
 
-/** Return `room` of `entries` in their order: notable ones first, the others evenly. */
-export function pick(entries, room) {
+/**
+ * Return `room` of `entries` in their order: notable ones first, then one by chance out of each
+ * of equal stretches, so that a sample of things that come in turns is not always the same one.
+ */
+export function pick(entries, room, random = Math.random) {
   if (entries.length <= room) return entries;
   if (room <= 0) return [];
   const chosen = new Set(entries.filter((entry) => entry.notable).slice(-room));
   const others = entries.filter((entry) => !entry.notable);
   const left = Math.min(room - chosen.size, others.length);
-  for (let index = 1; index <= left; index += 1) {
-    chosen.add(others[Math.floor((index * others.length) / left) - 1]);
+  for (let index = 0; index < left; index += 1) {
+    const from = Math.floor((index * others.length) / left);
+    const to = Math.floor(((index + 1) * others.length) / left);
+    chosen.add(others[from + Math.floor(random() * (to - from))]);
   }
   return entries.filter((entry) => chosen.has(entry));
 }

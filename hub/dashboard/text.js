@@ -31,12 +31,13 @@ export function formatRate(value) {
   return value < 9.95 ? tenths.format(value) : formatCount(value);
 }
 
-/** Integer micro-USD -> "$0.0123": never rounded to nothing, never more digits than help. */
+/** Integer micro-USD -> "$0.0092": never rounded to nothing, never more digits than help. */
 export function formatMoney(microUsd) {
   if (!Number.isFinite(microUsd)) return DASH;
-  const dollars = microUsd / 1e6;
-  const digits = Math.abs(dollars) >= 1 || microUsd === 0 ? 2 : Math.abs(dollars) >= 0.01 ? 3 : 6;
-  return `$${dollars.toFixed(digits)}`;
+  const dollars = Math.abs(microUsd) / 1e6;
+  // Two digits that count, however small: below a cent that takes more places.
+  const places = dollars >= 1 || dollars === 0 ? 2 : Math.max(3, 1 - Math.floor(Math.log10(dollars)));
+  return `${microUsd < 0 ? "-" : ""}$${dollars.toFixed(Math.min(6, places))}`;
 }
 
 /** Milliseconds -> "now", "8 s", "3 min", "2 h", "5 d". */
