@@ -9,10 +9,8 @@ in the same frame wait here, and the driver reads no further frame meanwhile.
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -37,64 +35,10 @@ from channels.identity import ANONYMOUS, Identity
 from channels.position import Position
 from channels.publication import Publication, check_json
 from hub.access import Access
+from hub.deadlines import Deadlines, Due
+from hub.effects import Close, Effect, Join, Leave, Publish, ReadHistory, Send
 
-__all__ = [
-    "Close",
-    "Connection",
-    "ConnectionSettings",
-    "Effect",
-    "Join",
-    "Leave",
-    "Publish",
-    "ReadHistory",
-    "Send",
-]
-
-
-class Send(NamedTuple):
-    """Write ``data`` to the client. ``backlog`` marks what it asked to recover."""
-
-    data: bytes
-    backlog: bool = False
-
-
-class Join(NamedTuple):
-    """Let the client into the channel; answer with ``joined`` or ``failed``."""
-
-    channel: Channel
-    since: Position | None
-
-
-class Leave(NamedTuple):
-    """Let the client out of the channel."""
-
-    channel: str
-
-
-class Publish(NamedTuple):
-    """Publish for the client; answer with ``published`` or ``failed``."""
-
-    channel: Channel
-    data: Raw
-    info: bytes
-
-
-class ReadHistory(NamedTuple):
-    """Read the channel's log; answer with ``history_read`` or ``failed``."""
-
-    channel: Channel
-    since: Position | None
-    limit: int
-    reverse: bool
-
-
-class Close(NamedTuple):
-    """Write what is queued, then end the connection; no effect follows."""
-
-    disconnect: Disconnect
-
-
-Effect: TypeAlias = Send | Join | Leave | Publish | ReadHistory | Close
+__all__ = ["Connection", "ConnectionSettings"]
 
 
 class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +91,7 @@ class Connection:
         "_awaiting",
         "_closed",
         "_connected",
-        "_expires",
-        "_ping_at",
-        "_pong_by",
+        "_deadlines",
         "_settings",
         "_version",
         "_waiting",
@@ -181,10 +123,11 @@ class Connection:
         self._awaiting: wire.Command | None = None
         self._connected = False
         self._closed = False
-        #: When the token ends, and when it must have been connected, in monotonic seconds.
-        self._expires: float | None = None
-        self._ping_at: float | None = None
-        self._pong_by: float | None = now + settings.connect_timeout_s
+        self._deadlines = Deadlines(
+            connect_by=now + settings.connect_timeout_s,
+            ping_interval_s=settings.ping_interval_s,
+            pong_timeout_s=settings.pong_timeout_s,
+        )
 
     @property
     def connected(self) -> bool:
@@ -315,24 +258,19 @@ class Connection:
         """
         if self._closed:
             return []
-        if self._expires is not None and now >= self._expires:
-            return self._close(Disconnects.EXPIRED)
-        if self._pong_by is not None and now >= self._pong_by:
-            if busy:
-                self._pong_by = now + self._settings.pong_timeout_s
-                return []
-            return self._close(Disconnects.NO_PONG if self._connected else Disconnects.STALE)
-        if self._ping_at is not None and now >= self._ping_at:
-            self._ping_at = None
-            self._pong_by = now + self._settings.pong_timeout_s
-            return [Send(wire.PING)]
+        match self._deadlines.due(now, busy=busy):
+            case Due.EXPIRED:
+                return self._close(Disconnects.EXPIRED)
+            case Due.SILENT:
+                return self._close(Disconnects.NO_PONG if self._connected else Disconnects.STALE)
+            case Due.PING:
+                return [Send(wire.PING)]
         return []
 
     @property
     def deadline(self) -> float | None:
         """When ``tick`` must be called next."""
-        times = (self._expires, self._pong_by, self._ping_at)
-        return min((time for time in times if time is not None), default=None)
+        return self._deadlines.next
 
     def close(self, disconnect: Disconnect) -> list[Effect]:
         """End the connection for a reason of the hub's own."""
@@ -357,13 +295,8 @@ class Connection:
     def _take_without_id(self, command: wire.Command, now: float) -> list[Effect]:
         if command.send is not None:
             return []  # a message to an application that is not there
-        if self._pong_by is None or command != _PONG:
+        if command != _PONG or not self._deadlines.pong(now):
             return self._close(Disconnects.BAD_REQUEST)
-        # From ping to ping, however long the pong took: clients drop a server that is silent
-        # for its interval and a few seconds.
-        pinged_at = self._pong_by - self._settings.pong_timeout_s
-        self._ping_at = max(now, pinged_at + self._settings.ping_interval_s)
-        self._pong_by = None
         return []
 
     def _dispatch(self, command: wire.Command, now: float, wall: float) -> list[Effect]:
@@ -400,16 +333,13 @@ class Connection:
             return self._close_for(Disconnects.INVALID_TOKEN, error)
         ttl = self._set_expiry(now, wall)
         self._connected = True
-        interval_s = self._settings.ping_interval_s
-        # The first ping is spread, so that the clients of one restart do not ping together.
-        self._ping_at = now + interval_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreading
-        self._pong_by = None
+        self._deadlines.begin_pinging(now)
         result = wire.ConnectResult(
             client=self.client,
             version=self._version,
             expires=ttl is not None,
             ttl=ttl or 0,
-            ping=max(1, round(interval_s)),
+            ping=max(1, round(self._settings.ping_interval_s)),
             pong=True,
         )
         return [Send(wire.encode(wire.Reply(command.id, connect=result)))]
@@ -417,10 +347,10 @@ class Connection:
     def _set_expiry(self, now: float, wall: float) -> int | None:
         """Note when the token ends; return the seconds until the client should refresh it."""
         if self.identity.expires_at is None:
-            self._expires = None
+            self._deadlines.expires = None
             return None
         left_s = self.identity.expires_at - wall
-        self._expires = now + left_s
+        self._deadlines.expires = now + left_s
         return max(1, int(left_s - self._settings.refresh_margin_s))
 
     def _subscribe(self, command: wire.Command, request: wire.SubscribeRequest) -> list[Effect]:
@@ -527,7 +457,7 @@ class Connection:
             return []
         self._closed = True
         self._waiting.clear()
-        self._expires = self._ping_at = self._pong_by = None
+        self._deadlines.stop()
         left = [Leave(channel) for channel in self.channels]
         self.channels.clear()
         return [*left, Close(disconnect)]

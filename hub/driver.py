@@ -16,17 +16,8 @@ from channels.identity import Identity
 from channels.ids import new_id
 from channels.position import Position
 from hub.access import Access
-from hub.connection import (
-    Close,
-    Connection,
-    ConnectionSettings,
-    Effect,
-    Join,
-    Leave,
-    Publish,
-    ReadHistory,
-    Send,
-)
+from hub.connection import Connection, ConnectionSettings
+from hub.effects import Close, Effect, Join, Leave, Publish, ReadHistory, Send
 from hub.engine import Engine
 from hub.frame import Frame
 from hub.outbox import Outbox

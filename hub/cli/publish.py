@@ -12,6 +12,7 @@ from channels.errors import BadRequest, LimitExceeded
 from channels.publication import check_json
 from clients import Publisher
 
+from .interrupts import finish_first
 from .lines import Line, read_batches
 from .options import api_key_option, url_option
 from .progress import Progress
@@ -67,7 +68,8 @@ def _publish_lines(publisher: Publisher, channel: str, *, quiet: bool) -> None:
     progress = Progress(sys.stderr, quiet=quiet)
     try:
         for batch in read_batches(sys.stdin.fileno()):
-            _publish_batch(publisher, channel, batch, progress)
+            with finish_first():
+                _publish_batch(publisher, channel, batch, progress)
     finally:
         progress.finish(channel)
 

@@ -18,17 +18,8 @@ from channels.identity import ANONYMOUS, Identity
 from channels.position import Position
 from channels.publication import Publication
 from hub.access import Access
-from hub.connection import (
-    Close,
-    Connection,
-    ConnectionSettings,
-    Effect,
-    Join,
-    Leave,
-    Publish,
-    ReadHistory,
-    Send,
-)
+from hub.connection import Connection, ConnectionSettings
+from hub.effects import Close, Effect, Join, Leave, Publish, ReadHistory, Send
 
 from .harness import OPEN, publication
 
