@@ -50,6 +50,9 @@ def set_up_logs(level: str = "info", *, json: bool | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Whoever ran uvicorn in this process with its own configuration has cut it off.
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.handlers[:], uvicorn.propagate = [], True
     debug = level == "debug"
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(logging.NOTSET if debug else quiet)

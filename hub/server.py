@@ -25,6 +25,7 @@ from hub.listener import bind, url_of
 from hub.logs import set_up_logs
 from hub.runtime import Hub
 from hub.settings import Settings
+from hub.transports.uvicorn_http import FanwireHttpProtocol
 from hub.transports.uvicorn_protocol import FanwireWebSocketProtocol
 from hub.version import version
 from services.store.embedded import EmbeddedServer
@@ -96,7 +97,7 @@ def build_server(
     config = uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "auto",
-        http="httptools",
+        http=FanwireHttpProtocol,
         ws=FanwireWebSocketProtocol,
         lifespan="on",
         # Ours stand already, and an access log would contain addresses with their queries.

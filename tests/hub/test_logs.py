@@ -17,17 +17,21 @@ def _restored() -> Iterator[None]:
     """Leave the logging of the test run as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    uvicorn = logging.getLogger("uvicorn")
+    theirs, propagate = uvicorn.handlers[:], uvicorn.propagate
     names = ("uvicorn.error", "uvicorn.access", "sse_starlette")
     levels = {name: logging.getLogger(name).level for name in names}
     yield
     structlog.reset_defaults()
     root.handlers[:], root.level = handlers, level
+    uvicorn.handlers[:], uvicorn.propagate = theirs, propagate
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
 
 
 def test_json_is_one_line_a_record(capsys: pytest.CaptureFixture[str]) -> None:
     """Our records, the libraries' and exceptions are all a JSON object on one line."""
+    logging.getLogger("uvicorn").propagate = False  # as uvicorn's own configuration has it
     set_up_logs(json=True)
     structlog.get_logger("hub.x").info("forged\n{}", user="a\r\nb\u2028c")
     logging.getLogger("services.y").warning("lost %s", "it\nall")

@@ -338,6 +338,9 @@ async def test_redis_away_does_not_send_browsers_away(
         assert browser.status_code == 200
         assert "event: close\ndata: " in browser.text
         assert browser.text.startswith("retry: ")
+        for answer in (plain, browser):  # where Redis is concerns nobody
+            assert "valkey.sock" not in answer.text
+            assert "try again" in answer.text
         await _empty(at)
 
 

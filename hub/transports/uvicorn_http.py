@@ -1,0 +1,59 @@
+"""uvicorn's HTTP protocol, with bounds on the head of a request.
+
+uvicorn waits for a request's head as long as the client likes, so a few thousand sockets
+that send a byte now and then hold a few thousand places for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["HEAD_TIMEOUT_S", "FanwireHttpProtocol"]
+
+#: Seconds from the first byte of a request, or from the connection, to the end of its head.
+HEAD_TIMEOUT_S = 10.0
+#: Headers of one request; browsers send about twenty.
+_MAX_HEADERS = 200
+
+
+class FanwireHttpProtocol(HttpToolsProtocol):
+    """Drops a connection whose request does not come to an end of its head."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        """Take the first byte of a request."""
+        super().on_message_begin()
+        self._wait_for_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; too many end the connection, as the parser does for a large one."""
+        super().on_header(name, value)
+        if len(self.headers) > _MAX_HEADERS:
+            raise ValueError(f"a request has at most {_MAX_HEADERS} headers")
+
+    def on_headers_complete(self) -> None:
+        """Take the end of the head."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        self._stop_waiting()
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
