@@ -78,6 +78,11 @@ class FanwireError(Exception):
         """One sentence for the caller: what was expected and what came."""
         return str(self)
 
+    @property
+    def public_message(self) -> str:
+        """The message for callers from outside: without where Redis is or what broke inside."""
+        return self.message if self.http_status < 500 else "internal server error"
+
 
 class RequestError(FanwireError):
     """The caller asked for something wrong or forbidden; nothing was changed."""
@@ -167,6 +172,11 @@ class StoreError(FanwireError):
     temporary = True
     http_status = 503
 
+    @property
+    def public_message(self) -> str:
+        """Say whether it may have happened."""
+        return "the hub cannot reach its store; try again soon"
+
 
 class StoreUnavailable(StoreError):
     """The command was certainly not executed: it is safe to send it again."""
@@ -177,6 +187,11 @@ class OutcomeUnknown(StoreError):
 
     Only a read, or a script that carries an idempotency key, may be sent again.
     """
+
+    @property
+    def public_message(self) -> str:
+        """Say whether it may have happened."""
+        return "the hub's store did not answer in time; what was asked may have been done"
 
 
 class StoreRefused(StoreError):
@@ -189,6 +204,11 @@ class StoreRefused(StoreError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.prefix = message.split(" ", 1)[0]
+
+    @property
+    def public_message(self) -> str:
+        """Say why not, in the server's word for it."""
+        return f"the hub's store refused it ({self.prefix}); nothing was done"
 
 
 class HubError(FanwireError):

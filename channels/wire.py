@@ -218,7 +218,7 @@ class ErrorReply(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, error: FanwireError) -> ErrorReply:
         """Return the reply that tells ``error``."""
-        return cls(error.code, error.message, error.temporary)
+        return cls(error.code, error.public_message, error.temporary)
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,7 @@ believe that the other one listened.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from channels.catalogue import Channel
@@ -49,12 +50,34 @@ class Joined(NamedTuple):
 class Engine:
     """The rooms of one node."""
 
-    __slots__ = ("_closing", "_follower", "_leaving", "_linger_s", "_log", "_rooms", "traffic")
+    __slots__ = (
+        "_check_store",
+        "_closing",
+        "_follower",
+        "_leaving",
+        "_linger_s",
+        "_log",
+        "_rooms",
+        "traffic",
+    )
 
-    def __init__(self, follower: Follower, log: EventLog, *, linger_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        log: EventLog,
+        *,
+        linger_s: float = 1.0,
+        check_store: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the rooms of a node.
+
+        ``check_store`` raises ``StoreUnavailable`` while Redis is away. Joins of one channel
+        wait for each other, so a thousand of them would wait for a thousand time-outs.
+        """
         self._follower = follower
         self._log = log
         self._linger_s = linger_s
+        self._check_store = check_store
         self._rooms: dict[str, Room] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -96,6 +119,7 @@ class Engine:
                 if room.position.epoch:
                     return room, member
                 try:
+                    self._check_store()
                     room.position, room.id = await self._follower.start(channel, room)
                 except BaseException:
                     room.leave(subscriber)
@@ -113,6 +137,7 @@ class Engine:
             since = CursorPosition(Position(room.position.epoch, since.position.offset), since.id)
         if since.position == room.position and since.id in {"", room.id}:
             return here  # it missed nothing: most reconnects after a short break
+        self._check_store()
         return await self._log.recover(room.channel, since.position, since.id)
 
     def leave(self, channel: str, subscriber: Subscriber) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from channels.errors import FanwireError, StoreError
 
-__all__ = ["RETRY_AFTER_S", "problem_handlers", "problem_response", "public_message"]
+__all__ = ["RETRY_AFTER_S", "problem_handlers", "problem_response"]
 
 _Handler: TypeAlias = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
@@ -49,15 +49,6 @@ def _response(problem: _Problem, headers: dict[str, str] | None = None) -> Respo
     )
 
 
-def public_message(error: FanwireError) -> str:
-    """Return what anybody may know about ``error``: not where Redis is, or what broke inside."""
-    if isinstance(error, StoreError):
-        return "the hub cannot reach its store; try again soon"
-    if error.http_status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ""
-    return error.message
-
-
 def problem_response(error: FanwireError) -> Response:
     """Return the answer that tells ``error``."""
     status = error.http_status
@@ -67,7 +58,7 @@ def problem_response(error: FanwireError) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     title = HTTPStatus(status).phrase
-    return _response(_Problem(status, title, public_message(error), error.code), headers)
+    return _response(_Problem(status, title, error.public_message, error.code), headers)
 
 
 async def _on_fanwire_error(_request: Request, error: FanwireError) -> Response:

@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from channels.catalogue import Channel
-from channels.errors import Disconnects, StoreError, StoreUnavailable, UsageError
+from channels.errors import (
+    Disconnects,
+    RequestError,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from channels.identity import ANONYMOUS, Identity
 from channels.ids import new_id
 from hub.access import Access
@@ -23,6 +29,7 @@ from hub.connection import ConnectionSettings
 from hub.driver import Driver
 from hub.engine import Engine
 from hub.feed import Feed
+from hub.inspector import Inspector
 from hub.nodes import Nodes
 from hub.origin import OriginPolicy
 from hub.registry import Registry
@@ -73,12 +80,15 @@ class Hub:
             store = TcpStore(settings.redis_url, probe)
         self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
         keys = self.services.keys
-        self.engine = Engine(self.services.follower, self.services.events.log)
+        self.engine = Engine(
+            self.services.follower, self.services.events.log, check_store=self.check_store
+        )
+        self.inspector = Inspector(store)
         self.tickets = Tickets(store, keys)
         self.authenticator = Authenticator(self.verifier, self.tickets)
         self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
         self.reporter = Reporter(self, every_s=settings.node_report_s)
-        self._reporting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
 
     # -- life ------------------------------------------------------------------------------
@@ -86,12 +96,16 @@ class Hub:
     async def __aenter__(self) -> Self:
         ready = asyncio.Event()
         self.services.store.on_state(lambda _ready: ready.set())
+        self.services.store.on_state(self.inspector.on_state)
         await self.services.__aenter__()
         # Whoever reconnects after a restart should find Redis connected; without it we start.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await ready.wait()
-        self._reporting = asyncio.create_task(self.reporter.run(), name="fanwire-reporter")
+        self._tasks = [
+            asyncio.create_task(self.reporter.run(), name="fanwire-reporter"),
+            asyncio.create_task(self.inspector.run(), name="fanwire-inspector"),
+        ]
         return self
 
     async def __aexit__(
@@ -106,10 +120,10 @@ class Hub:
         # 2. Let them leave, as long as the grace lasts: what is queued is written first.
         await self.drain()
         # 3. Stop reporting, and be gone from the list of nodes.
-        if self._reporting is not None:
-            self._reporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reporting
+        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
             if self.services.store.ready:  # else it is forgotten for its silence
                 with contextlib.suppress(StoreError):
                     await self.nodes.forget(self.node)
@@ -131,17 +145,25 @@ class Hub:
 
     # -- for the transports ----------------------------------------------------------------
 
-    def new_driver(self, identity: Identity = ANONYMOUS) -> Driver:
+    def new_driver(self, proved: Identity | RequestError = ANONYMOUS) -> Driver:
         """Return what drives one more connection of the bidirectional protocol.
 
-        ``identity`` is what the handshake proved; it stands for a client that sends no token.
+        ``proved`` is what the handshake proved, or why it did not; it stands for a client
+        that sends no token of its own.
         """
-        verify = self.verifier.verify
+
+        def authenticate(token: str) -> Identity:
+            if token:
+                return self.verifier.verify(token)
+            if isinstance(proved, RequestError):
+                raise proved
+            return proved
+
         return Driver(
             engine=self.engine,
             events=self.services.events,
             access=self.access,
-            authenticate=lambda token: verify(token) if token else identity,
+            authenticate=authenticate,
             settings=self._connection_settings,
             outbox_bytes=self.settings.outbox_bytes,
             version=self.version,

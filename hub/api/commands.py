@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import fnmatch
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -145,10 +146,20 @@ class Commands:
 
     async def batch(self, request: BatchRequest) -> BatchResult:
         """Run many commands, each with a reply of its own."""
-        running = [self._reply(command) for command in request.commands]
         if request.parallel:
-            return BatchResult(await _gather(running))
-        return BatchResult([await one for one in running])
+            return BatchResult(await _gather(map(self._reply, request.commands)))
+        replies: list[dict[str, object]] = []
+        for publishing, group in itertools.groupby(request.commands, _is_publish):
+            # Publications are sent in order without waiting for each other: Redis keeps the
+            # order. The first one goes alone, so that the server knows the script and none of
+            # the others has to be sent again, behind its successors.
+            first, *others = group
+            replies.append(await self._reply(first))
+            if publishing:
+                replies += await _gather(map(self._reply, others))
+            else:
+                replies += [await self._reply(command) for command in others]
+        return BatchResult(replies)
 
     async def _reply(self, command: dict[str, Raw]) -> dict[str, object]:
         if len(command) != 1 or "batch" in command:
@@ -234,6 +245,10 @@ class Commands:
                 for report in sorted(reports, key=lambda report: report.node)
             ]
         )
+
+
+def _is_publish(command: dict[str, Raw]) -> bool:
+    return list(command) == ["publish"]
 
 
 def _data_of(request: Publishing) -> bytes:

@@ -29,7 +29,12 @@ def health_router(hub: Hub) -> APIRouter:
         """Answer 503 while Redis or the subscriptions are away: send new clients elsewhere."""
         reasons = hub.troubles
         return JSONResponse(
-            {"ready": not reasons, "reasons": reasons, "node": hub.node},
+            {
+                "ready": not reasons,
+                "reasons": reasons,
+                "warnings": [str(finding) for finding in hub.inspector.findings],
+                "node": hub.node,
+            },
             status_code=503 if reasons else 200,
             headers=_NO_STORE,
         )

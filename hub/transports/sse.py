@@ -27,7 +27,7 @@ from channels.cursor import CursorPosition, decode_cursor
 from channels.errors import BadRequest, Disconnects, FanwireError, LimitExceeded
 from channels.identity import Identity
 from hub.feed import Feed, encode_event_block, retry_ms
-from hub.problem import problem_response, public_message
+from hub.problem import problem_response
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -163,7 +163,7 @@ def _refusal(error: FanwireError, request: Request) -> Response:
     accepts = request.headers.get("accept", "")
     if not error.temporary or "text/event-stream" not in accepts or request.method == "HEAD":
         return problem_response(error)
-    goodbye = encode_event_block("close", {"code": error.code, "reason": public_message(error)})
+    goodbye = encode_event_block("close", {"code": error.code, "reason": error.public_message})
     return Response(
         b"retry: %d\n%b" % (retry_ms(), goodbye),
         media_type="text/event-stream",

@@ -12,9 +12,18 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from channels.errors import Disconnect, Disconnects, TooManyRequests
+from channels.errors import (
+    BadRequest,
+    Disconnect,
+    Disconnects,
+    RequestError,
+    StoreError,
+    TooManyRequests,
+)
+from channels.identity import Identity
 from channels.publication import MAX_DATA_BYTES
 from hub.driver import Driver
 from hub.origin import origin_of
@@ -45,13 +54,25 @@ class WebSocketEndpoint:
             _log.info("refused a handshake", origin=origin_of(scope))
             await _deny(scope, send, 403, b"origin not allowed\n")
             return
+        try:
+            proved: Identity | RequestError = await self._hub.authenticator.identity_of_request(
+                HTTPConnection(scope)
+            )
+        except BadRequest as error:  # a token in the address
+            await _deny(scope, send, 400, f"{error.public_message}\n".encode())
+            return
+        except RequestError as error:
+            proved = error  # its connect command may bring a better one
+        except StoreError as error:
+            await _deny(scope, send, 503, f"{error.public_message}\n".encode())
+            return
         protobuf = [name for name in scope.get("subprotocols", ()) if "protobuf" in name]
         # Accepted by name, or the client would not look at the code that follows.
         await send({"type": "websocket.accept", "subprotocol": protobuf[0] if protobuf else None})
         if protobuf or b"protobuf" in scope.get("query_string", b""):
             await _say_goodbye(send, Disconnects.INAPPROPRIATE_PROTOCOL)
             return
-        driver = self._hub.new_driver()
+        driver = self._hub.new_driver(proved)
         try:
             self._hub.registry.add(driver)
         except TooManyRequests:

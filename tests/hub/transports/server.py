@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
 import uvicorn
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -41,6 +42,14 @@ class _Nobody:
         return False
 
 
+class _Anonymous:
+    """Finds that every handshake is nobody's."""
+
+    async def identity_of_request(self, connection: HTTPConnection) -> Identity:
+        """Return nobody."""
+        return ANONYMOUS
+
+
 class HubServer:
     """What :class:`WebSocketEndpoint` needs of a hub, and the server around it."""
 
@@ -57,6 +66,7 @@ class HubServer:
         self.engine = Engine(services.follower, services.events.log, linger_s=0)
         self.registry = Registry(limit)
         self.origins: OriginPolicy | _Nobody = OriginPolicy(insecure=True)
+        self.authenticator = _Anonymous()
         self.drivers: list[Driver] = []
         self.port = 0
         #: The connections that uvicorn knows, those that only linger included.
@@ -70,7 +80,7 @@ class HubServer:
         """Where the clients connect."""
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
 
-    def new_driver(self) -> Driver:
+    def new_driver(self, proved: Identity) -> Driver:
         """Return a driver, and keep it for the test to look at."""
         driver = Driver(
             engine=self.engine,
