@@ -90,9 +90,16 @@ class Engine:
         return self._rooms
 
     async def join(
-        self, channel: Channel, subscriber: Subscriber, since: CursorPosition | None = None
+        self,
+        channel: Channel,
+        subscriber: Subscriber,
+        since: CursorPosition | None = None,
+        *,
+        recent: int = 0,
     ) -> Joined:
         """Let ``subscriber`` into ``channel``, with what came after ``since`` if given.
+
+        Without ``since`` it gets the last ``recent`` publications that the log still has.
 
         Raises:
             StoreError: Redis could not be asked, or the engine is closing; the subscriber is
@@ -100,7 +107,10 @@ class Engine:
         """
         room, member = await self._enter(channel, subscriber)
         try:
-            read = await self._catch_up(room, since)
+            if since is None and recent and room.position.offset:
+                read = await self._recent(room, recent)
+            else:
+                read = await self._catch_up(room, since)
         except BaseException:
             self.leave(channel.name, subscriber)
             raise
@@ -139,6 +149,10 @@ class Engine:
             return here  # it missed nothing: most reconnects after a short break
         self._check_store()
         return await self._log.recover(room.channel, since.position, since.id)
+
+    async def _recent(self, room: Room, limit: int) -> Recovered:
+        page = await self._log.read(room.channel, limit=limit, reverse=True)
+        return Recovered(page.publications[::-1], page.top, page.top_id)
 
     def leave(self, channel: str, subscriber: Subscriber) -> None:
         """Let ``subscriber`` out of ``channel``; does nothing when it is not in."""

@@ -122,10 +122,11 @@ class Feed:
 
     # -- joining ---------------------------------------------------------------------------
 
-    async def open(self, since: dict[str, CursorPosition] | None) -> None:
+    async def open(self, since: dict[str, CursorPosition] | None, *, recent: int = 0) -> None:
         """Join every channel and queue the beginning, recovered publications included.
 
-        ``since`` is the decoded cursor of a reader that comes back, None for a new one.
+        ``since`` is the decoded cursor of a reader that comes back, None for a new one. A
+        channel that it does not mention begins with its last ``recent`` publications.
 
         Raises:
             StoreError: Redis could not be asked; close the feed.
@@ -137,10 +138,10 @@ class Feed:
         for start in range(0, len(names), _JOIN_BATCH):
             batch = names[start : start + _JOIN_BATCH]
             if left_bytes <= 0:
-                wanted = {}
+                wanted, recent = {}, 0
             done = await asyncio.gather(
                 *(
-                    self._engine.join(self._channels[name], self, wanted.get(name))
+                    self._engine.join(self._channels[name], self, wanted.get(name), recent=recent)
                     for name in batch
                 ),
                 return_exceptions=True,
@@ -152,25 +153,32 @@ class Feed:
                 left_bytes -= sum(len(pub.wire) for pub in result.publications)
         # From here to the last release nothing may be awaited: what comes live must come
         # after what was recovered.
-        self._begin(joined, since)
+        self._begin(joined, since, from_recent=recent > 0)
         for result in joined.values():
             result.release()
         self._start_timers()
 
-    def _begin(self, joined: dict[str, Joined], since: dict[str, CursorPosition] | None) -> None:
+    def _begin(
+        self,
+        joined: dict[str, Joined],
+        since: dict[str, CursorPosition] | None,
+        *,
+        from_recent: bool,
+    ) -> None:
         """Queue the first block, then what each channel's reader missed or lost."""
         lost: dict[str, Gap | _Reason] = {}
         for name, result in joined.items():
             came_from = None if since is None else since.get(name)
-            if since is not None and (result.gap or came_from is None):
-                lost[name] = result.gap or _Reason.ABSENT
-            elif came_from is not None and _missed(result, came_from):
-                lost[name] = Gap.TRIMMED
+            if loss := _loss(result, came_from, began=since is None or from_recent):
+                lost[name] = loss
             # Until its own events are written, a channel stands where the reader left it: a
             # reader that is cut off in between asks for the same again.
             if came_from is not None:
                 self._stand(name, came_from.position, came_from.id)
-            elif since is None:
+            elif result.publications:
+                first = result.publications[0]
+                self._stand(name, Position(first.epoch, first.offset - 1), "")
+            elif since is None or from_recent:
                 self._stand(name, result.position, result.id)
         self._queue(b"retry: %d\nid: %b\n\n" % (retry_ms(), self._cursor()))
         for name, result in joined.items():
@@ -292,6 +300,15 @@ class Feed:
             "position": {"epoch": top.epoch, "offset": top.offset},
         }
         self._queue(encode_event_block("gap", data, id=self._cursor()))
+
+
+def _loss(joined: Joined, since: CursorPosition | None, *, began: bool) -> Gap | _Reason | None:
+    """Return what a channel's reader has lost; one that ``began`` had nothing to lose."""
+    if joined.gap:
+        return joined.gap
+    if since is None:
+        return None if began else _Reason.ABSENT
+    return Gap.TRIMMED if _missed(joined, since) else None
 
 
 def _missed(joined: Joined, since: CursorPosition) -> bool:

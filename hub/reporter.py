@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from channels.catalogue import HUB_NODES
 from channels.errors import StoreError
 from channels.events.hub import ChannelActivity, NodeReport, NodeReported
+from channels.position import Position
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -31,11 +32,25 @@ class Reporter:
         self._every_s = every_s
         self._started = time.monotonic()
 
-    def report(self) -> NodeReport:
-        """Return how the node is now."""
+    def report(self, logged: dict[str, Position] | None = None) -> NodeReport:
+        """Return how the node is now.
+
+        ``logged`` are channels that nobody here may have joined; they are named too while
+        there is room.
+        """
         hub = self._hub
         rooms = hub.engine.rooms
         busiest = heapq.nlargest(_BUSIEST, rooms.values(), key=lambda room: room.seen)
+        channels = {
+            room.channel.name: ChannelActivity(
+                subscribers=len(room), publications=room.position.offset
+            )
+            for room in busiest
+        }
+        for name, top in (logged or {}).items():
+            if len(channels) >= _BUSIEST:
+                break
+            channels.setdefault(name, ChannelActivity(publications=top.offset))
         traffic = hub.engine.traffic
         return NodeReport(
             node=hub.node,
@@ -48,10 +63,7 @@ class Reporter:
             rooms=len(rooms),
             publications=traffic.publications,
             deliveries=traffic.deliveries,
-            channels={
-                room.channel.name: ChannelActivity(subscribers=len(room), publications=room.seen)
-                for room in busiest
-            },
+            channels=channels,
         )
 
     async def run(self) -> None:
@@ -62,7 +74,17 @@ class Reporter:
 
     async def tell(self) -> None:
         """Report once."""
-        event = NodeReported(data=self.report(), source=f"/fanwire/nodes/{self._hub.node}")
         with contextlib.suppress(StoreError):
+            report = self.report(await self._logged())
+            event = NodeReported(data=report, source=f"/fanwire/nodes/{self._hub.node}")
             await self._hub.nodes.tell(event)
             await self._hub.services.events.publish(HUB_NODES.name(), event)
+
+    async def _logged(self) -> dict[str, Position]:
+        """Return the channels with a log, while somebody watches: it costs Redis some reads.
+
+        They are how a dashboard learns of a channel that has no subscriber yet.
+        """
+        if not self._hub.engine.rooms.get(HUB_NODES.name()):
+            return {}
+        return await self._hub.services.events.channels(limit=_BUSIEST)

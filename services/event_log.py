@@ -275,11 +275,13 @@ class EventLog:
         """
         await self._store.execute("DEL", self._keys.log(channel))
 
-    async def names(self) -> list[str]:
-        """Return the channels that have, or lately had, a log, latest first; at most 10,000."""
-        reply = await self._store.execute(
-            "ZREVRANGE", self._keys.channel_index(), 0, MAX_LISTED - 1
-        )
+    async def names(self, limit: int = MAX_LISTED) -> list[str]:
+        """Return the channels that have, or lately had, a log, latest first.
+
+        At most ``limit``, and never more than 10,000.
+        """
+        last = min(limit, MAX_LISTED) - 1
+        reply = await self._store.execute("ZREVRANGE", self._keys.channel_index(), 0, last)
         return [cast(bytes, name).decode() for name in cast("list[Reply]", reply)]
 
 

@@ -13,7 +13,7 @@ from channels.event import Event, encode_event, event_type
 from channels.ids import new_id
 from channels.position import Position
 from channels.publication import check_json, encode_body
-from services.event_log import Appended, EventLog, Page
+from services.event_log import MAX_LISTED, Appended, EventLog, Page
 
 __all__ = ["Events"]
 
@@ -128,13 +128,13 @@ class Events:
         """Forget what is in the channel's log; position and epoch go on."""
         await self.log.remove(self.catalogue.find(channel))
 
-    async def channels(self, pattern: str = "*") -> dict[str, Position]:
+    async def channels(self, pattern: str = "*", *, limit: int = MAX_LISTED) -> dict[str, Position]:
         """Return the channels that have a log and match the glob ``pattern``, with their tops.
 
-        At most 10,000, the latest first.
+        The latest first, out of the ``limit`` latest; at most 10,000.
         """
         found = []
-        for name in await self.log.names():
+        for name in await self.log.names(limit):
             if fnmatch.fnmatchcase(name, pattern):
                 with contextlib.suppress(RequestError):  # no longer declared: nobody's business
                     found.append(self.catalogue.find(name))

@@ -16,7 +16,10 @@ _Count = Annotated[int, Meta(ge=0)]
 
 
 class ChannelActivity(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel as this node sees it: its subscribers, and publications seen since start."""
+    """One channel: its subscribers on this node, and its publications so far on all nodes.
+
+    ``publications`` is the offset of the last one.
+    """
 
     subscribers: _Count = 0
     publications: _Count = 0

@@ -60,6 +60,8 @@
  *   a connection token; it is exchanged for one-use tickets and never stands in an address
  * @property {() => string|Promise<string>} [getTicket] gives a ticket, where the page cannot
  *   have the token; without either the cookie of the page counts
+ * @property {number} [recent]     how many past publications (100 at most) a channel begins with
+ *   where no cursor says how far it was read
  * @property {string} [lastEventId] cursor of an earlier feed, to go on where it ended
  * @property {typeof EventSource} [EventSource] for Node
  * @property {typeof fetch} [fetch]
@@ -245,6 +247,7 @@ export class Feed {
     if (this.#usesTickets()) query.set("ticket", await this.#ticket());
     // Read last: while the ticket was fetched, the previous connection went on.
     if (this.#cursor) query.set("last_event_id", this.#cursor);
+    if (this.#options.recent) query.set("recent", String(this.#options.recent));
     return `${this.#base}/events?${query}`;
   }
 

@@ -10,6 +10,8 @@ const FORGET_MS = 10 * 60_000;
 /** The list changes its order no more often than this, so that a row stays where the eye is. */
 const SETTLE_MS = 10_000;
 const MAX_CHANNELS = 200;
+/** What happened longer ago is no part of a rate. */
+const WINDOW_MS = 60_000;
 
 class Channel {
   lastType = "";
@@ -17,10 +19,21 @@ class Channel {
   rates = new RateWindow();
   reporter = ""; // the node whose figures count while the channel is not followed
   reported = 0;
+  #epoch = "";
+  #offset = 0;
 
   constructor(name, now) {
     this.name = name;
     this.heardAt = now;
+  }
+
+  /** Tell whether a position was reached already, and remember it. */
+  passed(epoch, offset) {
+    if (!epoch || !offset) return false;
+    if (epoch === this.#epoch && offset <= this.#offset) return true;
+    this.#epoch = epoch;
+    this.#offset = offset;
+    return false;
   }
 }
 
@@ -55,13 +68,19 @@ export class ChannelBook {
     }
   }
 
-  /** Count a publication that arrived. */
-  count(name, type, now) {
+  /**
+   * Take an entry that arrived, and tell whether it is news: a channel that is followed again
+   * begins with past events, which may have been here before.
+   */
+  count({ channel: name, type, time, epoch, offset }, now) {
     const channel = this.#touch(name, now);
-    if (!channel) return;
-    channel.rates.add(now);
-    channel.lastAt = now;
+    if (!channel) return true;
+    if (channel.passed(epoch, offset)) return false;
+    const at = Math.min(time, now);
+    if (now - at < WINDOW_MS) channel.rates.add(at);
+    channel.lastAt = Math.max(channel.lastAt ?? at, at);
     channel.lastType = type;
+    return true;
   }
 
   /** Forget what has been silent for long, unless `kept(name)`. */

@@ -134,6 +134,20 @@ export function matcher({ channel = "", words = "" }) {
 }
 
 /**
+ * Return `entries` by time, but those of one channel in the order they came: the past events of
+ * several channels arrive channel after channel.
+ */
+export function inTime(entries) {
+  const latest = new Map();
+  const placed = entries.map((entry) => {
+    const time = Math.max(entry.time, latest.get(entry.channel) ?? -Infinity);
+    latest.set(entry.channel, time);
+    return { entry, time };
+  });
+  return placed.sort((a, b) => a.time - b.time).map(({ entry }) => entry);
+}
+
+/**
  * Return the minute, in ms, under which something of `time` is listed. The minutes never go
  * back (`newest` is the last one) nor beyond `now`, whatever the clocks of publishers say.
  */

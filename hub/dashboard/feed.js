@@ -12,6 +12,8 @@ const REPORTS = "hub:nodes";
 /** The reports come every 2 s: without any for this long, a connection is dead or the hub's
  * Redis is away. Either way a new one gets an answer. */
 const SILENT_MS = 15_000;
+/** A channel begins with this many past events: the one that made it known is among them. */
+const RECENT = 20;
 /** A refusal may end too: somebody signs in, or the hub is started with other settings. */
 const REFUSED_MS = 10_000;
 
@@ -96,6 +98,7 @@ export class HubFeed {
     const cursors = new CursorReader();
     const link = this.#link({
       channels: this.#followed,
+      recent: RECENT,
       lastEventId,
       onPublication: ({ channel, offset, data }) => {
         this.#heardAt = this.#options.now();

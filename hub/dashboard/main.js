@@ -9,7 +9,7 @@ import { ApprovalView } from "./approval_view.js";
 import { ChannelBook } from "./channels.js";
 import { ChannelView } from "./channel_view.js";
 import { byId, setShown, setText } from "./dom.js";
-import { Entry, EventBuffer, matcher } from "./events.js";
+import { Entry, EventBuffer, inTime, matcher } from "./events.js";
 import { EventView } from "./event_view.js";
 import { HubFeed } from "./feed.js";
 import { HeaderView } from "./header_view.js";
@@ -75,7 +75,7 @@ class Dashboard {
   #publication(publication) {
     const now = Date.now();
     const entry = new Entry({ ...publication, at: now });
-    this.#channels.count(entry.channel, entry.type, now);
+    if (!this.#channels.count(entry, now)) return;
     const gate = this.#approvals.see(entry);
     if (gate) this.#eventView.updateGate(gate);
     this.#push(entry);
@@ -173,7 +173,7 @@ class Dashboard {
     const { entries, missed } = this.#buffer.since(this.#shownSeq);
     if (entries.length > 0) {
       this.#shownSeq = entries.at(-1).seq;
-      const wanted = entries.filter(this.#matches);
+      const wanted = inTime(entries.filter(this.#matches));
       const shown = this.#sampler.take(wanted, missed, performance.now());
       if (shown.length < wanted.length || missed) this.#skipped = true;
       this.#eventView.add(shown, Date.now(), !this.#sampler.sampling(performance.now()));
@@ -186,7 +186,7 @@ class Dashboard {
     const entries = this.#buffer.entries;
     this.#shownSeq = Math.max(this.#shownSeq, entries.at(-1)?.seq ?? 0);
     this.#skipped = false;
-    this.#eventView.rebuild(entries.filter(this.#matches), Date.now());
+    this.#eventView.rebuild(inTime(entries.filter(this.#matches)), Date.now());
     this.#showTools();
   }
 

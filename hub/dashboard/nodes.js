@@ -23,8 +23,8 @@ export class NodeBook {
    *
    * Returns `{node, from, to, channels}`: what each channel gained between `from` and `to`, as
    * a map of name to `{subscribers, gained}`. `gained` is null where there is nothing to compare
-   * with: in the first report of a node, after its restart, and for a channel that entered a
-   * full list. Returns null for what is no report.
+   * with: in the first report of a node, after its restart, and for a channel that was not
+   * listed before. Returns null for what is no report.
    */
   report(data, now) {
     if (!isObject(data) || typeof data.node !== "string") return null;
@@ -41,14 +41,10 @@ export class NodeBook {
       channels: channelsOf(data.channels),
       rates: before?.rates ?? new RateWindow(),
     };
-    // A report names the busiest channels only. While that list grows it names all of them, and
-    // a name that was not there before is new: what it has, it gained since.
-    const complete = same && node.channels.size > before.channels.size;
     const channels = new Map();
     for (const [name, activity] of node.channels) {
       const known = same ? before.channels.get(name)?.publications : undefined;
-      const base = known ?? (complete ? 0 : null);
-      const gained = base === null ? null : Math.max(0, activity.publications - base);
+      const gained = known === undefined ? null : Math.max(0, activity.publications - known);
       channels.set(name, { subscribers: activity.subscribers, gained });
     }
     if (same) node.rates.spread(before.at, now, gainedByPeople(before, node));

@@ -38,6 +38,8 @@ _log = structlog.get_logger(__name__)
 
 #: A cursor has about 40 characters a channel; servers take headers of 64 KiB at most.
 _MAX_CURSOR_CHARACTERS = 64 * 1024
+#: Publications of each channel that a new reader may ask for; for more there is the history.
+_MAX_RECENT = 100
 _NO_STORE = {"Cache-Control": "no-store, no-transform"}
 
 
@@ -52,13 +54,15 @@ class EventsEndpoint:
         request = Request(scope, receive)
         try:
             channels, identity, since = await self._understand(request)
+            recent = _recent(request.query_params.get("recent", "0"))
         except FanwireError as error:
             await _refusal(error, request)(scope, receive, send)
             return
         if request.method == "HEAD":
             await _stream(_nothing())(scope, receive, send)
             return
-        await self._serve(self._hub.new_feed(channels, identity), since, request, send)
+        feed = self._hub.new_feed(channels, identity)
+        await self._serve(feed, since, recent, request, send)
 
     async def _understand(
         self, request: Request
@@ -81,7 +85,12 @@ class EventsEndpoint:
         return channels, identity, decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
 
     async def _serve(
-        self, feed: Feed, since: dict[str, CursorPosition] | None, request: Request, send: Send
+        self,
+        feed: Feed,
+        since: dict[str, CursorPosition] | None,
+        recent: int,
+        request: Request,
+        send: Send,
     ) -> None:
         """Join, stream until either side ends, and leave, whatever happens."""
         hub = self._hub
@@ -89,7 +98,7 @@ class EventsEndpoint:
             try:
                 hub.check_store()
                 hub.registry.add(feed)
-                await feed.open(since)
+                await feed.open(since, recent=recent)
             except FanwireError as error:
                 await _refusal(error, request)(request.scope, request.receive, send)
                 return
@@ -109,6 +118,17 @@ class EventsEndpoint:
 
 class _TooManyChannels(LimitExceeded):
     http_status = 400
+
+
+def _recent(text: str) -> int:
+    """Return how many past publications of each channel a new reader wants.
+
+    Raises:
+        BadRequest: it is not a number up to the most there can be.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= _MAX_RECENT):
+        raise BadRequest(f"expected recent=0 to recent={_MAX_RECENT}; got {text[:20]!r}")
+    return int(text)
 
 
 class _Farewell:

@@ -54,6 +54,13 @@ test("a cursor of an earlier feed goes into the address", async () => {
   assert.equal(FakeEventSource.last.cursor, "earlier");
 });
 
+test("recent publications are asked for where they are wanted", async () => {
+  await opened();
+  assert.equal(FakeEventSource.last.url.searchParams.has("recent"), false);
+  await opened({ recent: 20 });
+  assert.equal(FakeEventSource.last.url.searchParams.get("recent"), "20");
+});
+
 test("other channels are followed without losing or repeating anything", async () => {
   const { feed, data } = await opened();
   const before = FakeEventSource.last;

@@ -25,9 +25,10 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from channels.cursor import decode_cursor, encode_cursor, encode_cursor_part
+from channels.cursor import CursorPosition, decode_cursor, encode_cursor, encode_cursor_part
 from channels.event import encode_event
 from channels.events import ChannelActivity, NodeReport, NodeReported
+from channels.position import Position
 
 __all__ = ["FakeHub"]
 
@@ -251,12 +252,17 @@ class FakeHub:
         cursor = request.headers.get("last-event-id") or request.query_params.get(
             "last_event_id", ""
         )
+        recent = int(request.query_params.get("recent", "0"))
         feed = _Feed(channels)
         since = decode_cursor(cursor, channels) if cursor else {}
         for channel in channels:
             top = self._offsets[channel]
             feed.parts[channel] = self._part(channel, top)
-            if not cursor:
+            if channel not in since and recent and top:
+                log = list(self._logs[channel])[-recent:]
+                feed.parts[channel] = self._part(channel, log[0][0] - 1)
+                since[channel] = CursorPosition(Position(self._epoch, log[0][0] - 1))
+            elif not cursor:
                 continue
             if channel not in since:
                 self._tell_gap(feed, channel, "absent", "the cursor does not mention the channel")

@@ -45,10 +45,10 @@ def _state(page: Page) -> Locator:
 
 def _follow(hub: FakeHub, page: Page, *channels: str) -> None:
     """Make the page know ``channels``, follow them, and start from an empty list."""
-    for channel in channels:
-        hub.publish(channel, {"made": "known"})
+    hub.publish_many([(channel, {"made": "known"}) for channel in channels])
     hub.wait_followed(*channels)
     expect(_state(page)).to_have_attribute("data-state", "live")
+    expect(_rows(page)).to_have_count(len(channels))
     page.click("#clear")
 
 
@@ -70,6 +70,24 @@ def test_an_empty_page_says_what_to_do_next(hub: FakeHub, open_page: OpenPage) -
     expect(page.locator("#nodes")).to_have_text("1")
     expect(page.locator("#clients")).to_have_text("3")
     expect(page.locator("#version")).to_have_text("v0.1.0")
+
+
+def test_the_first_event_of_a_channel_is_there(hub: FakeHub, open_page: OpenPage) -> None:
+    """A channel that nobody follows becomes known by an event, and that event is shown."""
+    page = open_page(hub.url)
+    expect(_state(page)).to_have_attribute("data-state", "live")
+    hub.publish("chat", {"hello": "world"})
+    expect(_rows(page)).to_have_count(1)
+    expect(_rows(page).first).to_contain_text('{"hello": "world"}')
+    expect(page.locator(".channel")).to_have_count(1)
+
+
+def test_a_page_begins_with_the_recent_past(hub: FakeHub, open_page: OpenPage) -> None:
+    """What happened before the page was opened is there: twenty events of each channel."""
+    hub.publish_many([(f"c{n % 2}", {"n": n}) for n in range(60)])
+    page = open_page(hub.url)
+    expect(_rows(page)).to_have_count(40)
+    expect(page.locator("#events .gap")).to_have_count(0)
 
 
 def test_an_event_appears_with_its_channel_and_its_line(hub: FakeHub, open_page: OpenPage) -> None:

@@ -11,6 +11,7 @@ const reported = (names, { node = "n1", from = T, to = T + 2000 } = {}) => ({
   channels: new Map(Object.entries(names).map(([name, gained]) => [name, { subscribers: 1, gained }])),
 });
 const none = new Set();
+const entry = (channel, time, type = "", place = {}) => ({ channel, type, time, epoch: "", offset: 0, ...place });
 const names = (channels) => channels.map(({ name }) => name);
 const busy = (name, total) => ({ name, rates: { total: () => total } });
 
@@ -23,10 +24,22 @@ test("channels are learned from reports, apart from the hub's own", () => {
 
 test("a followed channel is counted by what arrives, not twice", () => {
   const book = new ChannelBook();
-  book.count("chat", "session.message", T);
+  book.count(entry("chat", T, "session.message"), T);
   book.report(reported({ chat: 1 }), new Set(["chat"]));
   assert.equal(book.series(T + 2000).reduce((a, b) => a + b), 1);
   assert.equal(book.get("chat").lastType, "session.message");
+});
+
+test("past events count for the time they happened at, and those seen before for nothing", () => {
+  const book = new ChannelBook();
+  const place = (offset) => ({ epoch: "e1", offset });
+  assert.ok(book.count(entry("chat", T - 3_600_000, "old", place(1)), T));
+  assert.equal(book.rate(T + 1000), 0);
+  assert.equal(book.get("chat").lastAt, T - 3_600_000);
+  assert.ok(book.count(entry("chat", T, "new", place(2)), T));
+  assert.equal(book.count(entry("chat", T - 3_600_000, "old", place(1)), T + 1000), false);
+  assert.equal(book.get("chat").lastType, "new");
+  assert.ok(book.count(entry("chat", T, "anew", { epoch: "e2", offset: 1 }), T + 1000));
 });
 
 test("two nodes that see the same publications do not double them", () => {
@@ -44,12 +57,12 @@ test("the busier come first, but only a factor of two changes a place", () => {
 
 test("rows keep their places for ten seconds, and while somebody chooses", () => {
   const book = new ChannelBook();
-  book.count("a", "", T);
-  book.count("b", "", T);
+  book.count(entry("a", T, ""), T);
+  book.count(entry("b", T, ""), T);
   book.order(T);
   book.order(T + 11_000);
-  for (let event = 0; event < 90; event += 1) book.count("b", "", T + 12_000);
-  book.count("c", "", T + 12_000);
+  for (let event = 0; event < 90; event += 1) book.count(entry("b", T + 12_000, ""), T + 12_000);
+  book.count(entry("c", T + 12_000, ""), T + 12_000);
   assert.deepEqual(names(book.order(T + 13_000)), ["a", "b", "c"]);
   assert.deepEqual(names(book.order(T + 40_000, true)), ["a", "b", "c"]);
   assert.deepEqual(names(book.order(T + 41_000)), ["b", "a", "c"]);
@@ -57,8 +70,8 @@ test("rows keep their places for ten seconds, and while somebody chooses", () =>
 
 test("what nobody mentions for ten minutes is forgotten, unless it is kept", () => {
   const book = new ChannelBook();
-  book.count("a", "", T);
-  book.count("b", "", T);
+  book.count(entry("a", T, ""), T);
+  book.count(entry("b", T, ""), T);
   book.expire(T + 599_000, () => false);
   assert.equal(book.size, 2);
   book.expire(T + 601_000, (name) => name === "b");
@@ -67,7 +80,7 @@ test("what nobody mentions for ten minutes is forgotten, unless it is kept", () 
 
 test("the number of channels is bounded: the longest silent gives way", () => {
   const book = new ChannelBook();
-  for (let index = 0; index < 300; index += 1) book.count(`c${index}`, "", T + index);
+  for (let index = 0; index < 300; index += 1) book.count(entry(`c${index}`, T + index, ""), T + index);
   assert.equal(book.size, 200);
   assert.equal(book.get("c0"), undefined);
   assert.equal(book.order(T + 400).length, 200);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Entry, EventBuffer, groupOf, matcher } from "../../../hub/dashboard/events.js";
+import { Entry, EventBuffer, groupOf, inTime, matcher } from "../../../hub/dashboard/events.js";
 
 const entry = (data, channel = "chat") => new Entry({ channel, data, offset: 1, at: 0 });
 const filled = (buffer, count) => {
@@ -57,6 +57,14 @@ test("a selected channel shows only itself; a gap of it passes any words", () =>
   assert.ok(!matches(entry({ x: "hello" }, "b")));
   assert.ok(matches(entry({ x: "hello" }, "a")));
   assert.ok(matches(new Entry({ kind: "gap", channel: "a", at: 0 })));
+});
+
+test("past events of several channels are put in time, each channel in its own order", () => {
+  const at = (channel, minute) =>
+    entry({ time: `2026-01-01T10:0${minute}:00Z`, minute }, channel);
+  const came = [at("a", 1), at("a", 4), at("a", 2), at("b", 0), at("b", 3), at("b", 5)];
+  const order = inTime(came).map(({ channel, data }) => channel + data.minute);
+  assert.deepEqual(order, ["b0", "a1", "b3", "a4", "a2", "b5"]);
 });
 
 test("minutes of groups never go back and never run ahead of the clock", () => {
