@@ -2,7 +2,7 @@
 
 Three texts matter, and each contains the next, so that nothing is encoded twice:
 
-    message  what Redis carries:   ``<epoch> <offset> <id> <wire>``
+    message  what Redis carries:   ``<epoch> <offset> <id> <previous id> <wire>``
     wire     what a WebSocket gets: ``{"push":{"channel":"c","pub":{"offset":7,<body>}}``
     body     what the log keeps:    ``"data":{...}}`` - the publication object after its offset
 
@@ -125,19 +125,29 @@ class Publication:
         channel: name of the channel.
         epoch, offset: its position in the channel's log.
         id: what tells two publications at the same offset apart after history forked.
+        previous: id of the publication before it, "" if it is the first of its epoch. Only a
+            message tells; None for what was read from the log.
         wire: the finished push, newline-free JSON.
     """
 
-    __slots__ = ("_object_start", "channel", "epoch", "id", "offset", "wire")
+    __slots__ = ("_object_start", "channel", "epoch", "id", "offset", "previous", "wire")
 
     def __init__(
-        self, channel: str, epoch: str, offset: int, id: str, wire: bytes, object_start: int
+        self,
+        channel: str,
+        epoch: str,
+        offset: int,
+        id: str,
+        wire: bytes,
+        object_start: int,
+        previous: str | None = None,
     ) -> None:
         self.channel = channel
         self.epoch = epoch
         self.offset = offset
         self.id = id
         self.wire = wire
+        self.previous = previous
         self._object_start = object_start
 
     def __repr__(self) -> str:
@@ -152,7 +162,7 @@ class Publication:
         Raises:
             ValueError: the message is not one of ours.
         """
-        epoch, offset, id_, wire = message.split(b" ", 3)
+        epoch, offset, id_, previous, wire = message.split(b" ", 4)
         start = prefix_length - len(_OBJECT_START)
         if not (
             wire.startswith(_PUSH_START)
@@ -160,7 +170,15 @@ class Publication:
             and wire.endswith(b"}}}")
         ):
             raise ValueError(f"no push of {channel} in the message")
-        return cls(channel, epoch.decode("ascii"), int(offset), id_.decode("ascii"), wire, start)
+        return cls(
+            channel,
+            epoch.decode("ascii"),
+            int(offset),
+            id_.decode("ascii"),
+            wire,
+            start,
+            previous.decode("ascii"),
+        )
 
     @classmethod
     def from_log(cls, channel: str, epoch: str, offset: int, id: str, body: bytes) -> Publication:

@@ -148,8 +148,13 @@ class _Followed:
         self._on_trouble(self)
 
     def _continues(self, publication: Publication) -> bool:
+        # The next offset is not enough: after a failover another history may reach it.
         position = self.position
-        return publication.offset == position.offset + 1 and publication.epoch == position.epoch
+        return (
+            publication.offset == position.offset + 1
+            and publication.previous == self.id
+            and publication.epoch == position.epoch
+        )
 
     def _is_late(self, publication: Publication) -> bool:
         """Tell whether this is the message of a publication that was read from the log.

@@ -36,7 +36,14 @@ spelled = st.builds(
 def message(channel, epoch, offset, id, body):
     """Return what the append script publishes: the same texts, put together."""
     prefix = publication_prefix(channel)
-    return b"%b %d %b %b%d,%b}}" % (epoch.encode(), offset, id.encode(), prefix, offset, body)
+    return b"%b %d %b before %b%d,%b}}" % (
+        epoch.encode(),
+        offset,
+        id.encode(),
+        prefix,
+        offset,
+        body,
+    )
 
 
 def nested(depth):
@@ -200,6 +207,7 @@ class TestTexts:
             assert getattr(live, part) == getattr(kept, part)
             assert b"\n" not in getattr(live, part)
         assert live.position == Position(epoch, offset)
+        assert (live.previous, kept.previous) == ("before", None)
 
         push = {"channel": channel, "pub": json.loads(live.object)}
         assert json.loads(live.wire) == {"push": push}
@@ -227,14 +235,16 @@ class TestTexts:
             b"",
             b"x",
             b"e 7 i",
-            b"e 7 i {}",
-            b'e 7 i {"push":',
-            b'e 7 i {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}',
-            b'e 7 i {"push":{"channel":"session:w1:s1:x","pub":{"offset":7,"data":1}}}',
-            b'e 7 i {"push":{"channel":"s","pub":{"offset":7,"data":1}}}',
-            b'e x i {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
-            b'\xff 7 i {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
-            b'e 7 \xff {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b"e 7 i h",
+            b"e 7 i h {}",
+            b'e 7 i h {"push":',
+            b'e 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}',
+            b'e 7 i h {"push":{"channel":"session:w1:s1:x","pub":{"offset":7,"data":1}}}',
+            b'e 7 i h {"push":{"channel":"s","pub":{"offset":7,"data":1}}}',
+            b'e x i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 i \xff {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'\xff 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 \xff h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
         ],
         ids=repr,
     )

@@ -213,6 +213,7 @@ async def test_lua_and_python_put_the_same_text_together(store, keys, log, meta_
     assert announced.offset == read.offset == before + 1
     assert announced.position == read.position
     assert announced.id == read.id
+    assert announced.previous == ("x" if before else "")
     assert announced.data == read.data == text.encode()
     assert json.loads(announced.wire)["push"]["pub"]["offset"] == before + 1
 

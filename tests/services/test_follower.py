@@ -53,7 +53,8 @@ class World:
         """Append and announce."""
         self.count += 1
         id_ = f"n{self.count}"
-        self.parents[id_] = self.id
+        previous = self.id
+        self.parents[id_] = previous
         self.offset += 1
         self.id = id_
         self.log[self.offset] = (id_, body(self.count))
@@ -62,7 +63,14 @@ class World:
                 CHANNEL.name, self.epoch, self.offset, id_, body(self.count)
             )
             self.on_their_way.append(
-                b"%b %d %b %b" % (self.epoch.encode(), self.offset, id_.encode(), publication.wire)
+                b"%b %d %b %b %b"
+                % (
+                    self.epoch.encode(),
+                    self.offset,
+                    id_.encode(),
+                    previous.encode(),
+                    publication.wire,
+                )
             )
 
     def begin_anew(self) -> None:
@@ -356,7 +364,7 @@ class FollowerMachine(RuleBasedStateMachine):
 
     @rule(
         garbage=st.sampled_from(
-            [b"", b"x", b"1 2 3 4", b"e0 x n1 " + _PREFIX, b"\xff 1 n1 " + _PREFIX, b"e0 1 n1"]
+            [b"", b"x", b"1 2 3 4 5", b"e0 x n1 n0 " + _PREFIX, b"e0 1 n1 \xff " + _PREFIX, b"e0 1"]
         )
     )
     def hear_garbage(self, garbage) -> None:
@@ -665,6 +673,24 @@ async def test_an_offset_that_goes_back_is_a_fork(world, scripted, follower):
     world.publish()
     scripted.hear()
     assert sink.ids == ["n4", "n6"]
+    assert not sink.faults
+
+
+async def test_a_message_of_another_history_does_not_continue_this_one(world, scripted, follower):
+    """The old server still speaks when its successor was read: epoch and offset fit, and lie."""
+    sink = LineageSink(world)
+    await follower.start(CHANNEL, sink)
+    for _ in range(3):
+        world.publish()
+    old = list(world.on_their_way)
+    world.rewind(2)  # 5 and 6 are lost; another 5 takes their place
+    world.publish(lost=True)
+    world.on_their_way.clear()
+    listener = scripted.listeners[KEYS.pubsub(CHANNEL)]
+    listener.on_message(old[1])
+    listener.on_message(old[2])
+    await _turn()
+    assert sink.ids == ["n4", "n7"]
     assert not sink.faults
 
 

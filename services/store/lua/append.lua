@@ -33,6 +33,7 @@ if not known then
 end
 offset = offset + 1
 local top = string.format('%.0f', offset)
+local previous = known and meta[3] or ''
 
 if size > 0 then
   local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', size, top .. '-0',
@@ -44,7 +45,7 @@ if size > 0 then
     -- The log is ahead of its meta, which was lost or restored from an older state. Nobody
     -- can tell what is true, so a new history begins and every reader is told.
     redis.call('DEL', KEYS[1])
-    epoch, offset, top = ARGV[5], 1, '1'
+    epoch, offset, top, previous = ARGV[5], 1, '1', ''
     redis.call('XADD', KEYS[1], '1-0', 'i', ARGV[1], 'b', ARGV[2])
   end
   redis.call('PEXPIRE', KEYS[1], ARGV[8])
@@ -72,5 +73,6 @@ end
 -- The publication stands, so an ACL that forbids the announcement must not turn it into an
 -- error: followers find it by comparison.
 redis.pcall('PUBLISH', ARGV[4],
-  epoch .. ' ' .. top .. ' ' .. ARGV[1] .. ' ' .. ARGV[3] .. top .. ',' .. ARGV[2] .. '}}')
+  epoch .. ' ' .. top .. ' ' .. ARGV[1] .. ' ' .. previous .. ' '
+  .. ARGV[3] .. top .. ',' .. ARGV[2] .. '}}')
 return {1, epoch, offset, hourly}
