@@ -230,7 +230,15 @@ class TestReplies:
         ("error", "expected"),
         [
             (PermissionDenied("no"), {"code": 103, "message": "no"}),
-            (StoreUnavailable("later"), {"code": 100, "message": "later", "temporary": True}),
+            (
+                # Where Redis is concerns nobody outside.
+                StoreUnavailable("Redis at 10.0.0.7:6379: refused"),
+                {
+                    "code": 100,
+                    "message": "the hub cannot reach its store; try again soon",
+                    "temporary": True,
+                },
+            ),
         ],
     )
     def test_an_error_says_its_code_and_whether_to_retry(self, error, expected):
