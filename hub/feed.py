@@ -5,8 +5,10 @@ event carries an ``id:`` that says how far the reader got on all its channels, s
 reconnects with the last one it saw misses nothing and gets nothing twice. What cannot be
 made good is told in an event ``gap``.
 
-    retry: 1800                        first, with an id and no data: dispatches nothing, but
-    id: <cursor>                       a reader that is cut off now resumes from here
+    retry: 1800                        first, an event that nobody needs to listen to: a reader
+    id: <cursor>                       that is cut off now resumes from here. It has data because
+    event: start                       widespread parsers forget the id of a block without
+    data: {}
 
     id: <cursor>                       a publication
     data: {"channel":"c","pub":{"offset":7,"data":{}}}
@@ -180,7 +182,8 @@ class Feed:
                 self._stand(name, Position(first.epoch, first.offset - 1), "")
             elif since is None or from_recent:
                 self._stand(name, result.position, result.id)
-        self._queue(b"retry: %d\nid: %b\n\n" % (retry_ms(), self._cursor()))
+        start = encode_event_block("start", {}, id=self._cursor())
+        self._queue(b"retry: %d\n%b" % (retry_ms(), start))
         for name, result in joined.items():
             if gap := lost.get(name):
                 self._tell_gap(name, gap, result.position, result.id)
