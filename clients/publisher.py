@@ -43,6 +43,12 @@ class _Endpoint:
             self._headers["X-API-Key"] = api_key
         self._patience = patience
 
+    def _say(self, error: Exception) -> str:
+        """Return the error with its kind (many of httpx have no text) and with the address."""
+        text = str(error)
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return f"{self._url}: {what}"
+
 
 class Publisher(_Endpoint):
     """Publishes from code without an event loop. Safe to share between threads."""
@@ -106,9 +112,9 @@ class Publisher(_Endpoint):
                     self._url + call.path, content=call.body, timeout=call.timeout_s
                 )
             except httpx.TransportError as error:
-                pause = call.failed(_describe(error), may_have_run=not isinstance(error, _NOT_SENT))
+                pause = call.failed(self._say(error), may_have_run=not isinstance(error, _NOT_SENT))
             except httpx.HTTPError as error:
-                raise HubOutcomeUnknown(_describe(error)) from error
+                raise HubOutcomeUnknown(self._say(error)) from error
             else:
                 pause = call.answered(response.status_code, response.headers, response.content)
             if pause is None:
@@ -213,17 +219,11 @@ class AsyncPublisher(_Endpoint):
                         self._url + call.path, content=call.body, timeout=call.timeout_s
                     )
             except (httpx.TransportError, TimeoutError) as error:
-                pause = call.failed(_describe(error), may_have_run=not isinstance(error, _NOT_SENT))
+                pause = call.failed(self._say(error), may_have_run=not isinstance(error, _NOT_SENT))
             except httpx.HTTPError as error:
-                raise HubOutcomeUnknown(_describe(error)) from error
+                raise HubOutcomeUnknown(self._say(error)) from error
             else:
                 pause = call.answered(response.status_code, response.headers, response.content)
             if pause is None:
                 return call.result
             await self._sleep(pause)
-
-
-def _describe(error: Exception) -> str:
-    """Return the error with its kind, because many of httpx have no text."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
