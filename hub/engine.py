@@ -114,6 +114,10 @@ class Engine:
         except BaseException:
             self.leave(channel.name, subscriber)
             raise
+        if read.top.epoch != room.position.epoch:
+            # History began anew and the room does not know yet. Left alone, it would learn of
+            # it by the next publication, and tell of that one as lost.
+            self._follower.check(channel)
         return Joined(read.publications, read.top, read.top_id, read.gap, member)
 
     async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:

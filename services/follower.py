@@ -297,6 +297,16 @@ class Follower:
         if followed is not None:
             await self._end([followed])
 
+    def check(self, channel: Channel) -> None:
+        """Have a channel compared with its log now: somebody read there what it cannot know.
+
+        Returns at once; what is found is told to the sink. Does nothing when the channel is
+        not followed.
+        """
+        followed = self._followed.get(channel.name)
+        if followed is not None:
+            self._begin_repair(followed)
+
     async def close(self) -> None:
         """Stop following everything; no sink is told anything after this returns."""
         followed = list(self._followed.values())

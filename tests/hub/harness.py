@@ -147,6 +147,10 @@ class World:
         if self.followed.pop(channel.name, None) is not None:
             self.stops += 1
 
+    def check(self, channel: Channel) -> None:
+        """Tell the room soon, like ``Follower.check``."""
+        asyncio.get_running_loop().call_soon(self.pump)
+
     def _id_at(self, position: Position) -> str:
         return f"id-{position.epoch}-{position.offset}" if position.offset else ""
 

@@ -189,6 +189,24 @@ async def test_a_recovery_may_be_ahead_of_the_room() -> None:
     await engine.close()
 
 
+async def test_whoever_finds_that_history_began_anew_has_the_room_look() -> None:
+    """The gap is told once; the first publication of the new history is delivered, not lost."""
+    world = World()
+    world.publish(2)
+    engine = world.engine()
+    stays, comes_back = Reader(engine, stays=True), Reader(engine, stays=True)
+    await stays.join(channel())
+    comes_back.position, comes_back.id = Position("e1", 1), "id-e1-1"
+    world.begin_anew()
+    await comes_back.join(channel())
+    await asyncio.wait_for(stays.progress.wait(), 5)
+    world.publish()
+    world.pump()
+    for reader in (stays, comes_back):
+        assert (reader.gaps, reader.seen) == (1, 1)
+    await engine.close()
+
+
 async def test_nothing_missed_needs_no_reading() -> None:
     """A short break on a quiet channel costs no call to Redis."""
     world = World()
