@@ -57,7 +57,7 @@ class EventSource:
             value = value.removeprefix(" ")
             if line == "":
                 self.last_id = buffer_id
-                if data:
+                if data and kind != "start":  # nobody listens to that one
                     yield Event(kind, "\n".join(data), buffer_id)
                 kind, data = "message", []
             elif field == "":
