@@ -215,9 +215,7 @@ class AsyncPublisher(_Endpoint):
         while True:
             try:
                 async with asyncio.timeout(call.timeout_s):
-                    response = await self._http.post(
-                        self._url + call.path, content=call.body, timeout=call.timeout_s
-                    )
+                    response = await self._post(call)
             except (httpx.TransportError, TimeoutError) as error:
                 pause = call.failed(self._say(error), may_have_run=not isinstance(error, _NOT_SENT))
             except httpx.HTTPError as error:
@@ -227,3 +225,15 @@ class AsyncPublisher(_Endpoint):
             if pause is None:
                 return call.result
             await self._sleep(pause)
+
+    async def _post(self, call: Call[T]) -> httpx.Response:
+        try:
+            return await self._http.post(
+                self._url + call.path, content=call.body, timeout=call.timeout_s
+            )
+        except AttributeError as error:
+            # httpx's network layer looks at the socket of a new connection before it writes
+            # to it; if the hub died in between there is none, and this comes out (on uvloop).
+            if error.name != "getpeername":
+                raise
+            raise httpx.ConnectError("the connection was lost as it was made") from error
