@@ -4,7 +4,7 @@ Rounds alternate between the two, because a machine's speed drifts and the ratio
 In each round a number of tasks together do a fixed number of operations: the script that
 appends a publication to the event log and announces it, and GET.
 
-    python -m benchmarks.store_append [--rounds 7] [--operations 20000]
+    python -m benchmarks.bench_store_append [--rounds 7] [--operations 20000]
 
 Prints a table and writes benchmarks/results/store_append.json.
 """
