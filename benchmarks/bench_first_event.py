@@ -75,8 +75,8 @@ def _free_port() -> int:
 
 
 def _data_lines(url: str, channels: list[str]) -> Iterator[bytes]:
-    """Yield what a feed sends, as an ``EventSource`` on these channels would get it."""
-    query = urlencode([("channel", channel) for channel in channels])
+    """Yield what a feed of these channels sends, asked for as the page does."""
+    query = urlencode([("channel", channel) for channel in channels] + [("recent", "20")])
     with httpx.stream("GET", f"{url}/events?{query}", timeout=_PATIENCE_S) as response:
         for line in response.iter_lines():
             if line.startswith('data: {"channel"'):
