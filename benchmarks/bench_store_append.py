@@ -63,10 +63,9 @@ def server(core: int | None) -> Iterator[str]:
             process.wait()
 
 
-def append_arguments(task: int) -> tuple[list[str], list[str | bytes | int]]:
-    """Keys and arguments of append.lua for one task's own channel."""
-    channel = f"run:w1:{task}"
-    now_ms = 1_700_000_000_000
+def append_arguments(channel: str) -> tuple[list[str], list[str | bytes | int]]:
+    """Keys and arguments of append.lua for a channel, at this moment."""
+    now_ms = time.time_ns() // 1_000_000  # the script looks whether a new second began
     return [f"fw:{{w1}}:log:{channel}", f"fw:{{w1}}:meta:{channel}"], [
         "0123456789abcdef",
         BODY,
@@ -100,12 +99,12 @@ async def measure(url: str, rounds: int, operations: int) -> dict[str, dict[str,
     async with TcpStore(url) as store, peer:
         ours_script = load_script("append")
         theirs_script = peer.register_script(ours_script.text)
-        calls = [append_arguments(task) for task in range(TASKS)]
+        channels = [f"run:w1:{task}" for task in range(TASKS)]
         await store.execute("SET", "key", BODY)
         pairs: dict[str, tuple[Operation, Operation]] = {
             "append": (
-                lambda task: theirs_script(*calls[task]),
-                lambda task: store.run(ours_script, *calls[task]),
+                lambda task: theirs_script(*append_arguments(channels[task])),
+                lambda task: store.run(ours_script, *append_arguments(channels[task])),
             ),
             "GET": (lambda _: peer.get("key"), lambda _: store.execute("GET", "key")),
         }

@@ -36,8 +36,13 @@ local top = string.format('%.0f', offset)
 local previous = known and meta[3] or ''
 
 if size > 0 then
-  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', size, top .. '-0',
+  -- A log that does not exist is begun here only, so none is ever without its TTL.
+  local added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', 'MAXLEN', '~', size, top .. '-0',
     'i', ARGV[1], 'b', ARGV[2])
+  local begins = not added
+  if begins then
+    added = redis.pcall('XADD', KEYS[1], top .. '-0', 'i', ARGV[1], 'b', ARGV[2])
+  end
   if type(added) == 'table' and added.err then
     if not string.find(added.err, 'equal or smaller', 1, true) then
       return added
@@ -47,8 +52,13 @@ if size > 0 then
     redis.call('DEL', KEYS[1])
     epoch, offset, top, previous = ARGV[5], 1, '1', ''
     redis.call('XADD', KEYS[1], '1-0', 'i', ARGV[1], 'b', ARGV[2])
+    begins = true
   end
-  redis.call('PEXPIRE', KEYS[1], ARGV[8])
+  -- Later the TTL is renewed with the first publication of each second, and is a second
+  -- longer, so that the log outlives its last publication by no less than was declared.
+  if begins or not time or math.floor(now / 1000) ~= math.floor(time / 1000) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[8] + 1000)
+  end
 end
 
 if time and now - time > tonumber(ARGV[8]) then
