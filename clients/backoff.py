@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -50,11 +51,14 @@ class Patience:
     Attributes:
         deadline_s: seconds after which the call gives up, all its tries together.
         try_timeout_s: seconds that one try may wait for the hub.
+        unreached_s: the same for a hub that was never reached, by no call of this publisher:
+            it may not be there at all. By default no less than ``deadline_s``.
         make_backoff: makes the schedule of pauses of one call.
         clock: monotonic seconds.
     """
 
     deadline_s: float = 15.0
     try_timeout_s: float = 5.0
+    unreached_s: float = math.inf
     make_backoff: Callable[[], Backoff] = Backoff
     clock: Callable[[], float] = time.monotonic

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -42,6 +43,11 @@ class _Endpoint:
         if api_key:
             self._headers["X-API-Key"] = api_key
         self._patience = patience
+
+    def _note_reached(self) -> None:
+        """Remember that there is a hub: what keeps it away from now on will pass."""
+        if self._patience.unreached_s < self._patience.deadline_s:
+            self._patience = replace(self._patience, unreached_s=self._patience.deadline_s)
 
     def _say(self, error: Exception) -> str:
         """Return the error with its kind (many of httpx have no text) and with the address."""
@@ -116,6 +122,7 @@ class Publisher(_Endpoint):
             except httpx.HTTPError as error:
                 raise HubOutcomeUnknown(self._say(error)) from error
             else:
+                self._note_reached()
                 pause = call.answered(response.status_code, response.headers, response.content)
             if pause is None:
                 return call.result
@@ -221,6 +228,7 @@ class AsyncPublisher(_Endpoint):
             except httpx.HTTPError as error:
                 raise HubOutcomeUnknown(self._say(error)) from error
             else:
+                self._note_reached()
                 pause = call.answered(response.status_code, response.headers, response.content)
             if pause is None:
                 return call.result

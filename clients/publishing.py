@@ -124,8 +124,10 @@ class Call(Generic[T]):
         self.result: T
         self._patience = patience
         self._backoff = patience.make_backoff()
-        self._ends_at = patience.clock() + patience.deadline_s
+        self._began_at = patience.clock()
+        self._ends_at = self._began_at + patience.deadline_s
         self._may_have_run = False
+        self._reached = False
 
     @property
     def timeout_s(self) -> float:
@@ -135,6 +137,7 @@ class Call(Generic[T]):
     def failed(self, reason: str, *, may_have_run: bool) -> float | None:
         """Tell that no answer came, and whether the hub may have got the request."""
         self._may_have_run = self._may_have_run or may_have_run
+        self._reached = self._reached or may_have_run
         return self._pause(reason, None)
 
     def answered(self, status: int, headers: Mapping[str, str], body: bytes) -> float | None:
@@ -145,6 +148,7 @@ class Call(Generic[T]):
             HubUnavailable: no try reached the hub within the deadline.
             HubOutcomeUnknown: none that did was answered in a way that tells the outcome.
         """
+        self._reached = True
         if status == 200:
             return self._judge(body)
         if status in {429, 502, 503, 504}:
@@ -174,8 +178,10 @@ class Call(Generic[T]):
         if asked_s is not None:
             # Jitter on top: everybody who was sent away was told the same second.
             pause += asked_s
-        if self._patience.clock() + pause >= self._ends_at:
-            deadline_s = self._patience.deadline_s
+        deadline_s = self._patience.deadline_s
+        if not self._reached:
+            deadline_s = min(deadline_s, self._patience.unreached_s)
+        if self._patience.clock() + pause >= self._began_at + deadline_s:
             if self._may_have_run:
                 raise HubOutcomeUnknown(
                     f"no usable answer from the hub within {deadline_s:g} s, the request "

@@ -7,7 +7,7 @@ import click
 from channels import Catalogue
 from clients import Publisher
 
-from .options import api_key_option, url_option
+from .options import PATIENCE, api_key_option, url_option
 
 __all__ = ["command"]
 
@@ -22,7 +22,7 @@ def command(*, pattern: str, declared: bool, url: str, api_key: str) -> None:
     if declared:
         _print_declared()
         return
-    with Publisher(url, api_key=api_key) as publisher:
+    with Publisher(url, api_key=api_key, patience=PATIENCE) as publisher:
         for name, subscribers in sorted(publisher.channels(pattern).items()):
             click.echo(f"{subscribers:>6}  {name}")
 

@@ -1,4 +1,4 @@
-"""What several commands share: where the hub is, and durations as people write them."""
+"""What several commands share: where the hub is, how long it is awaited, durations."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import re
 
 import click
 
+from clients import Patience
+
 __all__ = [
+    "PATIENCE",
     "api_key_option",
     "config_option",
     "duration_callback",
     "parse_duration",
     "url_option",
 ]
+
+#: Somebody waits at the terminal, and a wrong address is likelier than a hub that comes up
+#: later. A hub that was there is awaited longer: it is being started again.
+PATIENCE = Patience(unreached_s=2.0)
 
 url_option = click.option(
     "--url",

@@ -14,7 +14,7 @@ from clients import Publisher
 
 from .interrupts import finish_first
 from .lines import Line, read_batches
-from .options import api_key_option, url_option
+from .options import PATIENCE, api_key_option, url_option
 from .progress import Progress
 
 __all__ = ["command"]
@@ -37,14 +37,15 @@ def command(
     With - a line that is JSON is published as it is; any other line as {"line": "..."};
     blank lines are skipped; bytes that are not UTF-8 are replaced. Lines travel in batches
     of up to 100, none of which waits longer than 50 ms, and in order. The first line that
-    is refused stops the command; of its batch the lines after it may have gone out.
+    is refused stops the command; of its batch the lines after it may have gone out. A hub
+    that goes away in between is awaited for 15 s, one that was never there for 2 s.
 
     \b
     Examples:
       fanwire publish news:today '{"headline": "Hello"}'
       git log --oneline | fanwire publish log:git -
     """
-    with Publisher(url, api_key=api_key) as publisher:
+    with Publisher(url, api_key=api_key, patience=PATIENCE) as publisher:
         if data == "-":
             if key is not None:
                 raise click.UsageError("--key names one publication; with - there are many")

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from typing import Any
 
 import httpx
@@ -28,7 +29,7 @@ from channels.errors import (
 )
 from clients import AsyncPublisher, Backoff, Patience, Publisher
 
-from .fake_api import FakeApi, answer, serving, unreachable
+from .fake_api import FakeApi, Fault, answer, serving, unreachable
 
 EVENT = events.NotificationCreated(
     data=events.NotificationCreatedData(user="u1", notification="n1", title="Hello")
@@ -67,8 +68,20 @@ class Harness:
 
     def call(self, method: str, *args: Any, api_key: str = "", **named: Any) -> Any:
         """Call a method of a new publisher and close it."""
+        [outcome] = self.calls((method, args, named), api_key=api_key)
+        return outcome
+
+    def calls(
+        self,
+        *calls: tuple[str, tuple[Any, ...], dict[str, Any]],
+        api_key: str = "",
+        unreached_s: float = inf,
+    ) -> list[Any]:
+        """Make calls with one new publisher and close it."""
         longest: Callable[[], Backoff] = partial(Backoff, uniform=lambda _low, high: high)
-        patience = Patience(deadline_s=10, make_backoff=longest, clock=self.time)
+        patience = Patience(
+            deadline_s=10, unreached_s=unreached_s, make_backoff=longest, clock=self.time
+        )
         common = {
             "api_key": api_key,
             "patience": patience,
@@ -76,11 +89,13 @@ class Harness:
         }
         if self.kind is Publisher:
             with Publisher("http://hub", sleep=self.time.sleep, **common) as publisher:
-                return getattr(publisher, method)(*args, **named)
+                return [getattr(publisher, name)(*args, **named) for name, args, named in calls]
 
-        async def run() -> Any:
+        async def run() -> list[Any]:
             async with AsyncPublisher("http://hub", sleep=self.time.asleep, **common) as publisher:
-                return await getattr(publisher, method)(*args, **named)
+                return [
+                    await getattr(publisher, name)(*args, **named) for name, args, named in calls
+                ]
 
         return asyncio.run(run())
 
@@ -167,6 +182,32 @@ def test_does_not_wait_for_a_retry_after_beyond_the_deadline(harness: Harness) -
     with pytest.raises(HubOutcomeUnknown):
         harness.call("publish", "log:x", 1)
     assert harness.time.pauses == []
+
+
+def test_a_hub_that_was_never_there_is_given_up_sooner(harness: Harness) -> None:
+    """Nothing was sent, and the error says how long it was tried."""
+    harness.api.faults = [unreachable] * 50
+    with pytest.raises(HubUnavailable, match="within 2 s"):
+        harness.calls(("publish", ("log:x", 1), {}), unreached_s=2)
+    assert sum(harness.time.pauses) < 2
+    assert harness.api.logs == {}
+
+
+@pytest.mark.parametrize("first", [answer(429), answer(503)])
+def test_a_hub_that_answered_is_awaited_longer(harness: Harness, first: Fault) -> None:
+    """Whatever it said: something listens at this address."""
+    publish = ("publish", ("log:x", 1), {})
+    harness.api.faults = [first, *[unreachable] * 4]
+    assert harness.calls(publish, unreached_s=2) == [Position("e1", 1)]
+    assert sum(harness.time.pauses) > 2
+
+
+def test_a_hub_that_was_there_before_is_awaited_longer(harness: Harness) -> None:
+    """It is being started again."""
+    publish = ("publish", ("log:x", 1), {})
+    harness.api.faults = [None, *[unreachable] * 5]
+    assert len(harness.calls(publish, publish, unreached_s=2)) == 2
+    assert sum(harness.time.pauses) > 2
 
 
 def test_a_wrong_key_is_unauthorized(harness: Harness) -> None:

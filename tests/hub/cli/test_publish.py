@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -115,6 +116,20 @@ async def test_a_wrong_key_is_one_sentence(api: FakeApi, url: str) -> None:
     api.faults = [answer(401, {"error": {"code": 101, "message": "the API key is wrong"}})]
     status, _, errors = await run("publish", "log:x", "1", "--url", url)
     assert (status, errors) == (1, "Error: the API key is wrong\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["publish", "log:x", "1"], ["publish", "log:x", "-"], ["channels"]]
+)
+async def test_a_hub_that_is_not_there_is_told_soon(arguments: list[str]) -> None:
+    """Where it was looked for and for how long; not after the 15 s of the publishers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listened on: connections are refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        status, out, errors = await run(*arguments, "--url", url, text=b"1\n")
+    assert (status, out) == (1, "")
+    assert f"hub not reached within 2 s; last: {url}: ConnectError" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
