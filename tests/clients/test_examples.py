@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from clients import Delivery, Subscriber
 from tests.hub.cli.process import ROOT, real_hub
 
@@ -55,6 +57,35 @@ async def test_the_demonstration_lives_and_ends(tmp_path: Path) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_control_c_while_the_demonstration_starts(tmp_path: Path) -> None:
+    """Status 0, and no traceback of any of the processes that only begin."""
+    data = tmp_path / "data"
+    process = await start("-m", "examples.demo", "--port", "0", "--data-dir", str(data))
+    while not data.exists():  # noqa: ASYNC110 - the first thing that is seen of the hub
+        await asyncio.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = await process.communicate()
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells them")
+async def test_the_demonstration_leaves_nothing_behind_when_it_is_killed(tmp_path: Path) -> None:
+    """The hub and the agent end too: they let go of the standard error they share with it."""
+    process = await start(
+        "-m", "examples.demo", "--port", "0", "--data-dir", str(tmp_path / "data")
+    )
+    assert process.stdout is not None
+    said = (await process.stdout.readline()).decode()
+    url = said.split(" ")[4].rstrip("/")
+    async with Subscriber(url) as hub, hub.subscribe("jobs:acme") as jobs:
+        await anext(jobs)
+    process.kill()
+    await process.communicate()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
 
 
 async def test_the_demonstration_refuses_a_port_in_use(tmp_path: Path) -> None:
