@@ -41,6 +41,7 @@ def check_channel(name: str) -> str:
         raise BadRequest(
             f"a channel name is 1-{MAX_CHANNEL_LENGTH} characters out of letters, digits and "
             f"_ . @ : # $ / & = + ! ~ % - ; got {name[:80]!r}"
+            + (f" and {len(name) - 80} more" if len(name) > 80 else "")
         )
     return name
 

@@ -57,6 +57,11 @@ def serve(settings: Settings) -> None:
             settings = settings.with_redis_url(server.url, "the embedded server")
         if settings.insecure:
             _log.warning("insecure: everybody may do everything on every channel")
+        elif settings.api_key is None and settings.token_hmac_secret is None:
+            _log.warning(
+                "neither api_key nor token_hmac_secret is set: every key and every token is "
+                "refused; to try things out on this machine, start with --insecure"
+            )
         line = _ready_line(settings, listener, embedded=embedded)
         if settings.workers == 1:
             run_server(settings, listener, lambda: _say(line))

@@ -12,7 +12,7 @@ import ipaddress
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -45,6 +45,8 @@ _FOREIGN_ENV = {"FANWIRE_URL", "FANWIRE_TOKEN", "FANWIRE_CONFIG"}
 #: Where an application on Upstash keeps its address; read when nothing of ours names one.
 _UPSTASH_ENV = ("UPSTASH_REDIS_URL", "UPSTASH_REDIS_REST_URL")
 _SECRETS = {"api_key", "token_hmac_secret"}
+#: Not even a wrong value of these is told: it may be a secret in the wrong place.
+_UNSPEAKABLE = _SECRETS | {"redis_url"}
 _NOT_KEYS = {"sources"}
 
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -352,4 +354,9 @@ def _convert(name: str, value: object, source: str, *, strict: bool) -> object:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         where = name + path.rstrip("`")
-        raise SettingsError(f"{source}: {where}: {what[:1].lower()}{what[1:]}") from None
+        what = what[:1].lower() + what[1:]
+        if choices := get_args(_FIELDS[name].type) if what.startswith("invalid enum") else ():
+            what = f"expected one of {', '.join(choices)}"
+        if not path and name not in _UNSPEAKABLE:
+            what = f"{what.partition(', got ')[0]}; got {str(value)[:80]!r}"
+        raise SettingsError(f"{source}: {where}: {what}") from None

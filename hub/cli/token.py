@@ -29,6 +29,8 @@ __all__ = ["command"]
 )
 @click.option(
     "--secret",
+    "--token-hmac-secret",
+    "secret",
     metavar="TEXT",
     help="HS256 key of at least 32 bytes; better in FANWIRE_TOKEN_HMAC_SECRET.",
 )

@@ -212,6 +212,12 @@ def test_a_channel_name_is_made_of_the_documented_characters(text):
     assert len(caught.value.message) < 1_100
 
 
+def test_the_error_says_how_long_a_name_is():
+    """Of a name that is too long the beginning stands there, and how much more it has."""
+    with pytest.raises(BadRequest, match=r"got 'a{80}' and 176 more"):
+        check_channel("a" * (MAX_CHANNEL_LENGTH + 1))
+
+
 def test_every_channel_character_is_itself_in_json():
     """The wire text is put together without escaping names."""
     text = "".join(sorted(CHARACTERS))

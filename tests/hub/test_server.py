@@ -38,6 +38,16 @@ def test_a_signal_ends_it_in_order(valkey: ValkeyServer, sig: int) -> None:
         assert "Traceback" not in hub.log
 
 
+def test_a_hub_that_lets_nobody_in_says_so(valkey: ValkeyServer) -> None:
+    """A warning with what is missing, and none where one of the two is there."""
+    closed = Settings(port=0, redis_url=valkey.url)
+    keyed = Settings(port=0, redis_url=valkey.url, api_key="key")
+    for settings, is_told in ((closed, True), (keyed, False)):
+        with HubProcess(settings) as hub:
+            assert hub.end() == 0
+            assert ("neither api_key nor token_hmac_secret is set" in hub.log) is is_told
+
+
 def test_it_brings_its_own_valkey(tmp_path: Path) -> None:
     """Without a Redis it runs one on the data directory, which survives its end and a kill."""
     settings = _settings(data_dir=str(tmp_path / "data"))

@@ -110,7 +110,7 @@ def test_token_takes_audience_and_issuer_from_the_configuration() -> None:
     ("options", "message"),
     [
         ([], "expected a secret in FANWIRE_TOKEN_HMAC_SECRET"),
-        (["--secret", "short"], "32 bytes"),
+        (["--secret", "short"], "32 bytes; got 5 (from --token-hmac-secret)"),
         (["--secret", SECRET, "--ttl", "soon"], "expected a duration such as 90s"),
         (["--secret", SECRET, "--ttl", "0s"], "got 0 s"),
         (["--secret", SECRET, "--ttl", "999d"], "the hub takes tokens that live"),
