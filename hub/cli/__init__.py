@@ -13,6 +13,7 @@ A reader that goes away (``fanwire tail log | head -1``) ends the command quietl
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -78,3 +79,6 @@ def main() -> None:
     Exit status: 0 done, 1 the hub refused or was not reached, 2 wrong usage or
     configuration, 130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An event may hold characters that the terminal's encoding does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")

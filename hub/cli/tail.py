@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias
@@ -85,6 +86,8 @@ def command(
     names = tuple(dict.fromkeys(channels))
     if isinstance(since, Position) and len(names) > 1:
         raise click.UsageError("a position belongs to one channel; --since all or 5m fits several")
+    if as_json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is, whatever the locale
     printer = (
         JsonPrinter(sys.stdout) if as_json else HumanPrinter(sys.stdout, colour=_wants_colour())
     )

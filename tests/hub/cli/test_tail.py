@@ -50,6 +50,18 @@ async def test_json_for_pipes_and_a_count(hub: FakeHub) -> None:
     assert lines[1] == {"channel": "log:x", "epoch": "e", "offset": 2, "data": {"n": 2}}
 
 
+async def test_a_terminal_that_lacks_a_character_gets_its_escape(hub: FakeHub) -> None:
+    """For people an escape of Python, for programs JSON in UTF-8, and never a traceback."""
+    await hub.publish("log:x", {"line": "é ☃"})
+    arguments = ("tail", "log:x", "--since", "all", "-n", "1", "--url", hub.url)
+    status, out, errors = await run(*arguments, PYTHONIOENCODING="ascii")
+    assert (status, errors) == (0, "")
+    assert out.endswith("  \\xe9 \\u2603\n")
+    status, out, errors = await run(*arguments, "--json", PYTHONIOENCODING="ascii")
+    assert (status, errors) == (0, "")
+    assert json.loads(out)["data"] == {"line": "é ☃"}
+
+
 async def test_since_all_prints_the_log_and_goes_on(hub: FakeHub) -> None:
     """More than one page of history, then what is new, with no seam."""
     await hub.publish("log:x", *range(1200))
