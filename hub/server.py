@@ -7,6 +7,7 @@ status 0 on SIGTERM and SIGINT, after the clients were told.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -73,8 +74,17 @@ def serve(settings: Settings) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Tell whoever started us, if anybody listens."""
+    if sys.stdout is None:  # a daemon's, closed before we began
+        return
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What was not written would be tried again at the exit, and fail again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _ready_line(settings: Settings, listener: socket.socket, *, embedded: bool) -> str:

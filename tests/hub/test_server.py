@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,8 @@ from hub.settings import Settings
 from tests.hub.process import HubProcess
 from tests.hub.serving import strict_settings, token
 from tests.servers import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
 
 
 def _settings(redis: ValkeyServer | None = None, **changes: Any) -> Settings:
@@ -56,6 +63,43 @@ def test_it_brings_its_own_valkey(tmp_path: Path) -> None:
             assert "(embedded Valkey, insecure" in hub.ready_line
             assert hub.api("publish", channel="a:b", data=n)["offset"] == n
             hub.end(sig)
+
+
+def _until_ready(url: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health/ready").status_code == 200:
+                return
+        time.sleep(0.02)  # another process sends no event
+    raise TimeoutError(f"no hub came up at {url}")
+
+
+@pytest.mark.parametrize("is_pipe", [True, False], ids=["broken pipe", "closed"])
+def test_it_serves_where_nobody_reads_its_ready_line(
+    valkey: ValkeyServer, tmp_path: Path, is_pipe: bool
+) -> None:
+    """Standard output may be a pipe that nobody reads any more, or closed as a daemon's is."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    serve = [sys.executable, "-m", "hub.cli", "serve", "--insecure", "--port", port]
+    command = serve if is_pipe else ["sh", "-c", 'exec "$@" >&-', "sh", *serve]
+    unread, out = os.pipe()
+    os.close(unread)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--redis-url", valkey.url], stdout=out, stderr=log, cwd=ROOT
+        )
+    os.close(out)
+    with process:
+        try:
+            _until_ready(f"http://127.0.0.1:{port}")
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_logs_hold_no_secret(valkey: ValkeyServer) -> None:
