@@ -156,6 +156,10 @@ class HubServer(uvicorn.Server):
         # uvicorn would end WebSockets with a code of its own, and cut what is queued.
         await hub.drain()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn would leave the application's lifespan where it is, and log a traceback
+            # when that is cancelled. It takes no longer than the grace.
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Take a signal: begin to end; a second Control-C ends at once.

@@ -45,6 +45,20 @@ def test_a_signal_ends_it_in_order(valkey: ValkeyServer, sig: int) -> None:
         assert "Traceback" not in hub.log
 
 
+def test_a_second_control_c_ends_it_quietly(valkey: ValkeyServer) -> None:
+    """Whoever is impatient is not shown a traceback."""
+    with HubProcess(_settings(valkey)) as hub:
+        with httpx.stream("GET", f"{hub.url}/events?channel=a:b", timeout=10) as response:
+            chunks = response.iter_bytes()
+            next(chunks)
+            hub.process.send_signal(signal.SIGINT)
+            # The goodbye says that the first one was taken; the socket stays open meanwhile.
+            assert b"event: close" in next(chunks)
+            hub.process.send_signal(signal.SIGINT)
+            assert hub.wait() == 0
+        assert "Traceback" not in hub.log
+
+
 def test_a_hub_that_lets_nobody_in_says_so(valkey: ValkeyServer) -> None:
     """A warning with what is missing, and none where one of the two is there."""
     closed = Settings(port=0, redis_url=valkey.url)
