@@ -50,7 +50,8 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much of a channel's past can be recovered.
 
     The log keeps the newest ``size`` publications, and is dropped as a whole ``ttl_s``
-    seconds after the last one. Size 0 keeps none: subscribers then cannot recover.
+    seconds, or one more, after the last one. Size 0 keeps none: subscribers then cannot
+    recover.
     """
 
     size: Annotated[int, Meta(ge=0, le=100_000)] = 2_000
