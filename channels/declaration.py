@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from .conflation import check_conflation_of
 from .errors import BadRequest, SettingsError
 from .event import Event, EventDecoder
 from .ids import ID_PATTERN, check_id
@@ -102,7 +103,8 @@ class ChannelDeclaration:
 
         Raises:
             SettingsError: the pattern has no literal namespace or more than one reading,
-                ``root`` or a rule names a parameter it does not have, or a rule is unknown.
+                ``root`` or a rule names a parameter it does not have, a rule is unknown, or
+                an event conflates by what it does not have.
         """
         self.pattern = pattern
         self.params = tuple(_PARAM.findall(pattern))
@@ -145,6 +147,8 @@ class ChannelDeclaration:
                 f"channel pattern {self.pattern!r} has no parameter {{{missing[0]}}}, "
                 "which its root or one of its rules needs"
             )
+        for kind in self.events:
+            check_conflation_of(kind)
 
     def __repr__(self) -> str:
         return f"ChannelDeclaration({self.pattern!r})"

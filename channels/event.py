@@ -12,7 +12,7 @@ JSON: a reader that filled it in would invent it, and another reader something e
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -41,7 +41,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     ``id`` is unique for ``source`` and is the idempotency key of its publication: the same
     event published twice appears once. ``source`` is a URI reference that names who tells;
     ``subject`` names what it is about inside the source.
+
+    A type whose events replace each other (a gauge, progress) names in ``conflate_by`` the
+    field of its data that says which of them do: see :mod:`channels.conflation`.
     """
+
+    conflate_by: ClassVar[str] = ""
 
     data: Any
     id: Id = msgspec.field(default_factory=new_id)

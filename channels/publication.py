@@ -2,7 +2,7 @@
 
 Three texts matter, and each contains the next, so that nothing is encoded twice:
 
-    message  what Redis carries:   ``<epoch> <offset> <id> <previous id> <wire>``
+    message  what Redis carries:   ``<epoch> <offset> <id> <previous id> <key> <wire>``
     wire     what a WebSocket gets: ``{"push":{"channel":"c","pub":{"offset":7,<body>}}``
     body     what the log keeps:    ``"data":{...}}`` - the publication object after its offset
 
@@ -127,10 +127,13 @@ class Publication:
         id: what tells two publications at the same offset apart after history forked.
         previous: id of the publication before it, "" if it is the first of its epoch. Only a
             message tells; None for what was read from the log.
+        key: the conflation key, "" if the publication must not be left out. Only a message
+            tells; what was read from the log has none, for what a reader missed is given in
+            full.
         wire: the finished push, newline-free JSON.
     """
 
-    __slots__ = ("_object_start", "channel", "epoch", "id", "offset", "previous", "wire")
+    __slots__ = ("_object_start", "channel", "epoch", "id", "key", "offset", "previous", "wire")
 
     def __init__(
         self,
@@ -141,6 +144,7 @@ class Publication:
         wire: bytes,
         object_start: int,
         previous: str | None = None,
+        key: str = "",
     ) -> None:
         self.channel = channel
         self.epoch = epoch
@@ -148,6 +152,7 @@ class Publication:
         self.id = id
         self.wire = wire
         self.previous = previous
+        self.key = key
         self._object_start = object_start
 
     def __repr__(self) -> str:
@@ -162,7 +167,7 @@ class Publication:
         Raises:
             ValueError: the message is not one of ours.
         """
-        epoch, offset, id_, previous, wire = message.split(b" ", 4)
+        epoch, offset, id_, previous, key, wire = message.split(b" ", 5)
         start = prefix_length - len(_OBJECT_START)
         if not (
             wire.startswith(_PUSH_START)
@@ -178,6 +183,7 @@ class Publication:
             wire,
             start,
             previous.decode("ascii"),
+            key.decode("ascii"),
         )
 
     @classmethod
@@ -201,6 +207,29 @@ class Publication:
     def push(self) -> bytes:
         """The push without its wrapping, ``{"channel":"c","pub":{...}}``, as SSE sends it."""
         return self.wire[len(_PUSH_START) : -1]
+
+    def skipping(self, count: int) -> bytes:
+        """Return :attr:`wire` for a reader that does not get the ``count`` publications before.
+
+        ``"skipped":count`` stands right after the offset: those offsets were superseded, not
+        lost.
+
+        Raises:
+            ValueError: ``count`` is less than 1.
+        """
+        if count < 1:
+            raise ValueError(f"expected to skip at least 1 publication; got {count}")
+        # An offset is digits, so the first comma of the object ends it.
+        after_offset = self.wire.index(b",", self._object_start)
+        return b'%b,"skipped":%d%b' % (self.wire[:after_offset], count, self.wire[after_offset:])
+
+    def push_skipping(self, count: int) -> bytes:
+        """Return :attr:`push` for a reader that does not get the ``count`` publications before.
+
+        Raises:
+            ValueError: ``count`` is less than 1.
+        """
+        return self.skipping(count)[len(_PUSH_START) : -1]
 
     @property
     def data(self) -> bytes:

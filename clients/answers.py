@@ -54,6 +54,7 @@ class Publish(msgspec.Struct):
     channel: str
     data: Raw
     idempotency_key: str
+    conflate: str | UnsetType = UNSET
 
 
 class Broadcast(msgspec.Struct):
@@ -62,6 +63,7 @@ class Broadcast(msgspec.Struct):
     channels: list[str]
     data: Raw
     idempotency_key: str
+    conflate: str | UnsetType = UNSET
 
 
 class BatchCommand(msgspec.Struct):

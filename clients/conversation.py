@@ -93,6 +93,7 @@ class _Connect(msgspec.Struct):
 class _Pub(msgspec.Struct):
     data: Raw
     offset: _Offset = 0
+    skipped: _Offset = 0
 
 
 class _Subscribe(msgspec.Struct):
@@ -325,14 +326,19 @@ class Conversation:
         if position is None:
             position = Position("", pub.offset)
         else:
-            expected = position.offset + 1
-            if pub.offset < expected:
+            if pub.offset <= position.offset:
                 return []
-            if pub.offset > expected:
-                message = f"expected offset {expected} on {following.channel!r}; got {pub.offset}"
+            # What was superseded is told, so that any other jump is a loss.
+            expected = position.offset + 1 + pub.skipped
+            if pub.offset != expected:
+                told = f" after {pub.skipped} skipped" if pub.skipped else ""
+                message = (
+                    f"expected offset {expected}{told} on {following.channel!r}; got {pub.offset}"
+                )
                 return [Over(HubError(message), reconnect=True)]
             position = following.position = Position(position.epoch, pub.offset)
-        return [Delivery(following.channel, position, bytes(pub.data), self._catalogue)]
+        raw = bytes(pub.data)
+        return [Delivery(following.channel, position, raw, self._catalogue, skipped=pub.skipped)]
 
     def _unsubscribed(self, following: _Following, leaving: _Leaving) -> list[Happening]:
         following.joined = False

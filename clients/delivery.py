@@ -22,14 +22,25 @@ class Delivery:
         position: where it stands; give it as ``since`` to go on after it. On a channel
             that keeps no history the epoch is empty, and nothing can be resumed.
         raw: the JSON that was published, as it came.
+        skipped: how many publications right before it this reader did not get, because it
+            was behind and newer ones superseded them. They are in the history.
     """
 
-    __slots__ = ("_catalogue", "_data", "_event", "channel", "position", "raw")
+    __slots__ = ("_catalogue", "_data", "_event", "channel", "position", "raw", "skipped")
 
-    def __init__(self, channel: str, position: Position, raw: bytes, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        channel: str,
+        position: Position,
+        raw: bytes,
+        catalogue: Catalogue,
+        *,
+        skipped: int = 0,
+    ) -> None:
         self.channel = channel
         self.position = position
         self.raw = raw
+        self.skipped = skipped
         self._catalogue = catalogue
         self._data: Any = _UNREAD
         self._event: Any = _UNREAD

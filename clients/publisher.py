@@ -89,23 +89,35 @@ class Publisher(_Endpoint):
         self._http.close()
 
     def publish(
-        self, channel: str, event: object, *, idempotency_key: str | None = None
+        self,
+        channel: str,
+        event: object,
+        *,
+        idempotency_key: str | None = None,
+        conflate: str | None = None,
     ) -> Position:
         """Publish ``event`` on ``channel``; see :meth:`AsyncPublisher.publish`."""
-        return self._run(PublishCall(self._patience, channel, event, idempotency_key))
+        return self._run(PublishCall(self._patience, channel, event, idempotency_key, conflate))
 
-    def publish_many(self, items: Sequence[tuple[str, object]]) -> list[Position | FanwireError]:
+    def publish_many(
+        self, items: Sequence[tuple[str, object]], *, conflate: str | None = None
+    ) -> list[Position | FanwireError]:
         """Publish ``(channel, event)`` pairs; see :meth:`AsyncPublisher.publish_many`."""
-        many = Many(self._patience, items)
+        many = Many(self._patience, items, conflate)
         for call in many.calls():
             self._run(call)
         return many.outcomes
 
     def broadcast(
-        self, channels: Sequence[str], event: object, *, idempotency_key: str | None = None
+        self,
+        channels: Sequence[str],
+        event: object,
+        *,
+        idempotency_key: str | None = None,
+        conflate: str | None = None,
     ) -> list[Position | FanwireError]:
         """Publish ``event`` on every channel; see :meth:`AsyncPublisher.broadcast`."""
-        return self._run(BroadcastCall(self._patience, channels, event, idempotency_key))
+        return self._run(BroadcastCall(self._patience, channels, event, idempotency_key, conflate))
 
     def channels(self, pattern: str = "") -> dict[str, int]:
         """Return the active channels with the number of their subscribers."""
@@ -174,7 +186,12 @@ class AsyncPublisher(_Endpoint):
         await self._http.aclose()
 
     async def publish(
-        self, channel: str, event: object, *, idempotency_key: str | None = None
+        self,
+        channel: str,
+        event: object,
+        *,
+        idempotency_key: str | None = None,
+        conflate: str | None = None,
     ) -> Position:
         """Publish ``event`` on ``channel`` and return its position.
 
@@ -183,33 +200,46 @@ class AsyncPublisher(_Endpoint):
         of their own unless ``idempotency_key`` names one. A key that the hub has seen on
         this channel in the last minutes publishes nothing and answers the first position.
 
+        With a ``conflate`` key a reader that is behind may get only the newest publication
+        with this key on the channel, and is told how many it did not get. Without one
+        nothing is left out. A channel of typed events takes no key: the types decide.
+
         Raises:
             RequestError: the hub refused it, for good; the class tells why.
             HubUnavailable: the hub was not reached in time; nothing was published.
             HubOutcomeUnknown: no answer in time; it may have been published. Publishing
                 the same event (or key) again is safe.
         """
-        return await self._run(PublishCall(self._patience, channel, event, idempotency_key))
+        return await self._run(
+            PublishCall(self._patience, channel, event, idempotency_key, conflate)
+        )
 
     async def publish_many(
-        self, items: Sequence[tuple[str, object]]
+        self, items: Sequence[tuple[str, object]], *, conflate: str | None = None
     ) -> list[Position | FanwireError]:
         """Publish ``(channel, event)`` pairs in as few requests as their sizes allow.
 
         Returns one outcome a pair, in the same order: its position, or the error that
         :meth:`publish` would have raised. The pairs are executed in order, and later ones
-        are executed although an earlier one was refused.
+        are executed although an earlier one was refused. ``conflate`` is the key of all.
         """
-        many = Many(self._patience, items)
+        many = Many(self._patience, items, conflate)
         for call in many.calls():
             await self._run(call)
         return many.outcomes
 
     async def broadcast(
-        self, channels: Sequence[str], event: object, *, idempotency_key: str | None = None
+        self,
+        channels: Sequence[str],
+        event: object,
+        *,
+        idempotency_key: str | None = None,
+        conflate: str | None = None,
     ) -> list[Position | FanwireError]:
         """Publish ``event`` on every channel in one request; one outcome a channel."""
-        return await self._run(BroadcastCall(self._patience, channels, event, idempotency_key))
+        return await self._run(
+            BroadcastCall(self._patience, channels, event, idempotency_key, conflate)
+        )
 
     async def channels(self, pattern: str = "") -> dict[str, int]:
         """Return the active channels (all, or those matching a glob ``pattern``).

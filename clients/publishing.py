@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from channels import (
     Event,
@@ -25,6 +25,7 @@ from channels import (
     encode_event,
     new_id,
 )
+from channels.conflation import check_conflation_key
 from channels.errors import (
     BadRequest,
     HubOutcomeUnknown,
@@ -104,8 +105,16 @@ def _key(data: object, key: str | None) -> str:
     return data.id if isinstance(data, Event) else new_id()
 
 
-def _prepare(channel: str, data: object, key: str | None = None) -> Publish:
-    return Publish(check_channel(channel), Raw(_encode_data(data)), _key(data, key))
+def _conflate(key: str | None) -> str | UnsetType:
+    return UNSET if key is None else check_conflation_key(key)
+
+
+def _prepare(
+    channel: str, data: object, key: str | None = None, conflate: str | None = None
+) -> Publish:
+    return Publish(
+        check_channel(channel), Raw(_encode_data(data)), _key(data, key), _conflate(conflate)
+    )
 
 
 class Call(Generic[T]):
@@ -197,10 +206,15 @@ class PublishCall(Call[Position]):
     path = "/api/publish"
 
     def __init__(
-        self, patience: Patience, channel: str, data: object, idempotency_key: str | None
+        self,
+        patience: Patience,
+        channel: str,
+        data: object,
+        idempotency_key: str | None,
+        conflate: str | None = None,
     ) -> None:
         super().__init__(patience)
-        self.body = _encode(_prepare(channel, data, idempotency_key))
+        self.body = _encode(_prepare(channel, data, idempotency_key, conflate))
 
     def _accept(self, result: bytes) -> None:
         self.result = read(result, At).position
@@ -217,11 +231,15 @@ class BroadcastCall(Call["list[Position | FanwireError]"]):
         channels: Sequence[str],
         data: object,
         idempotency_key: str | None,
+        conflate: str | None = None,
     ) -> None:
         super().__init__(patience)
         self._count = len(channels)
         names = [check_channel(channel) for channel in channels]
-        self.body = _encode(Broadcast(names, Raw(_encode_data(data)), _key(data, idempotency_key)))
+        text = Raw(_encode_data(data))
+        self.body = _encode(
+            Broadcast(names, text, _key(data, idempotency_key), _conflate(conflate))
+        )
 
     def _accept(self, result: bytes) -> None:
         responses = read(result, Responses).responses
@@ -310,7 +328,12 @@ class Many:
     ones after it are not sent: they would overtake what may yet be published again.
     """
 
-    def __init__(self, patience: Patience, items: Sequence[tuple[str, object]]) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        items: Sequence[tuple[str, object]],
+        conflate: str | None = None,
+    ) -> None:
         self._patience = patience
         self._count = len(items)
         self._outcomes: dict[int, Position | FanwireError] = {}
@@ -319,7 +342,7 @@ class Many:
         size = 0
         for index, (channel, data) in enumerate(items):
             try:
-                command = _prepare(channel, data)
+                command = _prepare(channel, data, conflate=conflate)
             except FanwireError as error:
                 self._outcomes[index] = error
                 continue

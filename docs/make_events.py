@@ -32,6 +32,11 @@ An event is a CloudEvents 1.0 object in JSON: `specversion` "1.0", `id`, `source
 1-64 characters out of `A-Z a-z 0-9 _ . @ -`, a *time* is RFC 3339 with a time zone, money is
 integer micro-USD.
 
+Where a type *conflates by* a field, a reader that is behind may get only its newest event for
+each value of the field, and is told how many it did not get
+([protocol.md](protocol.md#slow-readers)). Every other event is delivered, or the reader is
+disconnected and comes back from where it was.
+
 Who may subscribe and publish is a rule over the caller's token (`&` and, `|` or):
 
 ```text
@@ -83,7 +88,8 @@ def _heading(declaration: ChannelDeclaration) -> str:
 def _event(kind: type[Event], nested: dict[str, shapes.StructType]) -> str:
     data = shapes.type_info(_data_class(kind))
     fields = _fields(data, nested) if isinstance(data, shapes.StructType) else _type(data, nested)
-    return f"| `{event_type(kind)}` | {fields} | {_line(kind)} |"
+    conflates = f" Conflates by `{kind.conflate_by}`." if kind.conflate_by else ""
+    return f"| `{event_type(kind)}` | {fields} | {_line(kind)}{conflates} |"
 
 
 def _data_class(kind: type[Event]) -> type:

@@ -102,6 +102,7 @@ class EventLog:
         *,
         id: str | None = None,
         idempotency_key: str | None = None,
+        key: str = "",
         timeout_s: float | None = None,
     ) -> Appended:
         """Append a publication to the log and announce it: both happen or neither.
@@ -109,7 +110,8 @@ class EventLog:
         ``body`` comes from :func:`channels.publication.encode_body`. With an
         ``idempotency_key`` the call may be repeated after an unknown outcome: whatever was
         published with the same key in the last five minutes is not published again. An empty
-        key is none.
+        key is none. ``key`` is the conflation key, checked, or empty: the announcement
+        carries it, the log does not.
 
         Raises:
             BadRequest: ``id`` is not an id; nothing was published.
@@ -132,6 +134,7 @@ class EventLog:
             history.ttl_s * 1000,
             max(META_TTL_MS, history.ttl_s * 1000) + 2 * _HOUR_MS,
             OP_TTL_MS,
+            key,
         ]
         reply = await self._store.run(self._append, keys, args, timeout_s=timeout_s)
         appended, epoch, offset, hourly = cast("list[int | bytes]", reply)

@@ -8,6 +8,7 @@ import fnmatch
 import msgspec
 
 from channels.catalogue import Catalogue, Channel
+from channels.conflation import check_conflation_key, conflation_key
 from channels.errors import BadRequest, RequestError
 from channels.event import Event, encode_event, event_type
 from channels.ids import new_id
@@ -37,6 +38,7 @@ class Events:
         event: object,
         *,
         idempotency_key: str | None = None,
+        conflate: str | None = None,
         timeout_s: float | None = None,
     ) -> Position:
         """Publish ``event`` and return where it stands.
@@ -44,11 +46,13 @@ class Events:
         A typed event is its own idempotency key: publishing it again, after an unknown
         outcome or by mistake, returns the same position. Anything else that msgspec can
         encode (or ``msgspec.Raw`` JSON) may be published where the channel's declaration
-        lists no events.
+        lists no events; ``conflate`` then is the conflation key, if it has one. Where it
+        lists events, their types decide, and no key may be given.
 
         Raises:
-            RequestError: the channel is unknown, does not carry such an event, or the data
-                is too large or cannot be JSON; nothing was published.
+            RequestError: the channel is unknown, does not carry such an event, the data is
+                too large or cannot be JSON, or ``conflate`` is no key or may not be given;
+                nothing was published.
             StoreUnavailable, StoreRefused: nothing was published; it is safe to try again.
             OutcomeUnknown: it may have been published; it is safe to try again only with a
                 typed event or an ``idempotency_key``.
@@ -60,12 +64,17 @@ class Events:
                 self._encode_event(found, event),
                 id=event.id,
                 idempotency_key=idempotency_key or event.id,
+                conflate=conflate,
                 timeout_s=timeout_s,
             )
         else:
             data = event if isinstance(event, msgspec.Raw) else _json(event)
             done = await self.append(
-                found, data, idempotency_key=idempotency_key, timeout_s=timeout_s
+                found,
+                data,
+                idempotency_key=idempotency_key,
+                conflate=conflate,
+                timeout_s=timeout_s,
             )
         return done.position
 
@@ -87,22 +96,26 @@ class Events:
         tags: dict[str, str] | None = None,
         id: str | None = None,
         idempotency_key: str | None = None,
+        conflate: str | None = None,
         timeout_s: float | None = None,
     ) -> Appended:
         """Publish JSON on a channel that was found in the catalogue.
 
-        The data is checked against the channel's declaration, and an event brings its own id
-        and idempotency key. Raises like :meth:`publish`.
+        The data is checked against the channel's declaration, and an event brings its own
+        id, idempotency key and conflation key. Raises like :meth:`publish`.
         """
         text = check_json(data)
-        if (event := channel.declaration.check_data(text)) is not None:
+        event = channel.declaration.check_data(text)
+        if event is not None:
             id, idempotency_key = event.id, idempotency_key or event.id
+        key = _key(event, conflate)
         body = encode_body(text, info=info, tags=tags)
         return await self.log.append(
             channel,
             body,
             id=id or new_id(),
             idempotency_key=idempotency_key,
+            key=key,
             timeout_s=timeout_s,
         )
 
@@ -142,6 +155,17 @@ class Events:
         for start in range(0, len(found), _BATCH):
             listed |= await self.log.listed(found[start : start + _BATCH])
         return listed
+
+
+def _key(event: Event | None, asked: str | None) -> str:
+    if event is None:
+        return "" if asked is None else check_conflation_key(asked)
+    if asked is not None:
+        raise BadRequest(
+            f"{event_type(type(event))} decides itself whether it conflates: expected no "
+            f"conflation key; got {asked[:80]!r}"
+        )
+    return conflation_key(event)
 
 
 def _json(value: object) -> bytes:

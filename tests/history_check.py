@@ -9,10 +9,14 @@ module says what is wrong with such a history. It knows nothing of the hub.
     history.ok("p1-7", ("epoch", 7))           # or .fail(...), or .unknown(...)
     history.received("c1", "session:w1:s1", "epoch", 7, "p1-7")
     history.gap("c2", "session:w1:s1")         # recovered:false, code 2500, event: gap
+    history.received("c3", "jobs:w1", "epoch", 9, "p2-9", skipped=2)  # 7 and 8 were superseded
     report = check(history)
     assert not report.findings, report
 
 Ids are ``producer-counter``; a producer publishes one thing at a time in that order.
+
+What a client is told to have skipped it need not receive: where the publication has a
+conflation key, and a later one with the same key reached the client.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ class Kind(Enum):
     DUPLICATED = "received twice by a client"
     REORDERED = "received after one with a higher offset of the same epoch"
     SILENT_GAP = "offsets were skipped, or the epoch changed, and the client was not told"
+    MISCOUNTED = "the client was told that more offsets were skipped than were"
     GHOST = "received, although its publisher was told that it was not published"
     UNEXPECTED = "received, although nobody published it there"
     DIVERGENT = "one position holds two publications, or one publication has two positions"
@@ -68,6 +73,7 @@ class _Outcome(Enum):
 @dataclass(slots=True)
 class _Operation:
     channel: str
+    key: str = ""
     outcome: _Outcome = _Outcome.PENDING
     position: tuple[str, int] | None = None
 
@@ -76,6 +82,7 @@ class _Arrival(NamedTuple):
     epoch: str
     offset: int
     op_id: str
+    skipped: int = 0
 
 
 class History:
@@ -93,14 +100,18 @@ class History:
         #: (client, channel) -> ids that it need not have seen: it came after them.
         self._excused: dict[tuple[str, str], frozenset[str]] = {}
 
-    def call(self, op_id: str, channel: str = "") -> None:
-        """Log that a publication is about to be requested; once for an id, retries included."""
+    def call(self, op_id: str, channel: str = "", key: str = "") -> None:
+        """Log that a publication is about to be requested; once for an id, retries included.
+
+        ``key`` is its conflation key. Of a publication with a key :meth:`ok` must say where it
+        stands, or it is owed even if it was superseded.
+        """
         if op_id in self._operations:
             raise ValueError(f"operation {op_id!r} was called twice")
         producer, _, counter = op_id.rpartition("-")
         if not producer or not counter.isdecimal():
             raise ValueError(f"expected an operation id like 'producer-7', got {op_id!r}")
-        self._operations[op_id] = _Operation(channel)
+        self._operations[op_id] = _Operation(channel, key)
 
     def ok(self, op_id: str, position: tuple[str, int] | None = None) -> None:
         """Log that it was acknowledged, and at which (epoch, offset) if that was said."""
@@ -135,10 +146,12 @@ class History:
             if operation.channel in {"", channel}
         )
 
-    def received(self, client: str, channel: str, epoch: str, offset: int, op_id: str) -> None:
-        """Log that a client received a publication."""
+    def received(
+        self, client: str, channel: str, epoch: str, offset: int, op_id: str, skipped: int = 0
+    ) -> None:
+        """Log that a client received a publication, and how many it was told to have skipped."""
         stream = self._streams.setdefault((client, channel), [])
-        stream.append(_Arrival(epoch, offset, op_id))
+        stream.append(_Arrival(epoch, offset, op_id, skipped))
 
     def gap(self, client: str, channel: str) -> None:
         """Log that a client was told that it missed publications for good."""
@@ -151,7 +164,36 @@ class History:
             op_id
             for op_id, operation in self._operations.items()
             if operation.outcome is _Outcome.OK and operation.channel in {"", channel}
-        } - (seen | self._excused.get((client, channel), frozenset()))
+        } - (
+            seen
+            | self._excused.get((client, channel), frozenset())
+            | self._superseded(client, channel)
+        )
+
+    def _superseded(self, client: str, channel: str) -> set[str]:
+        """Return what the client was told to have skipped and has a newer one of."""
+        arrivals = [one for one in self._streams.get((client, channel), ()) if one is not None]
+        holes = {
+            (one.epoch, one.offset - back)
+            for one in arrivals
+            for back in range(1, min(one.skipped, one.offset - 1) + 1)
+        }
+        if not holes:
+            return set()
+        newest: dict[tuple[str, str], int] = {}
+        for one in arrivals:
+            operation = self._operations.get(one.op_id)
+            if operation is not None and operation.key:
+                of = (one.epoch, operation.key)
+                newest[of] = max(one.offset, newest.get(of, 0))
+        return {
+            op_id
+            for op_id, operation in self._operations.items()
+            if operation.key
+            and operation.channel in {"", channel}
+            and (position := operation.position) in holes
+            and newest.get((position[0], operation.key), 0) > position[1]
+        }
 
     def save(self, path: Path) -> None:
         """Write the history as lines of JSON, to look at after a failure."""
@@ -159,7 +201,7 @@ class History:
             lines.write(json.dumps({"seed": self.seed}) + "\n")
             for op_id, op in self._operations.items():
                 entry = {"op": op_id, "channel": op.channel, "outcome": op.outcome.value}
-                lines.write(json.dumps({**entry, "position": op.position}) + "\n")
+                lines.write(json.dumps({**entry, "position": op.position, "key": op.key}) + "\n")
             for (client, channel), stream in self._streams.items():
                 for arrival in stream:
                     seen = "gap" if arrival is None else list(arrival)
@@ -180,6 +222,8 @@ class Report:
     unknown_delivered: int = 0
     deliveries: int = 0
     told_gaps: int = 0
+    #: Publications that clients were told to have skipped.
+    told_skipped: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def count(self, kind: Kind) -> int:
@@ -196,6 +240,7 @@ class Report:
             "unknown-delivered": self.unknown_delivered,
             "deliveries": self.deliveries,
             "told-gaps": self.told_gaps,
+            "told-skipped": self.told_skipped,
             **{kind.name.lower().replace("_", "-"): self.count(kind) for kind in Kind},
         }
         lines = [f"{name:>18} {count:>9,}" for name, count in counts.items()]
@@ -224,6 +269,7 @@ def check(history: History) -> Report:
         arrivals = [arrival for arrival in stream if arrival is not None]
         report.deliveries += len(arrivals)
         report.told_gaps += len(stream) - len(arrivals)
+        report.told_skipped += sum(arrival.skipped for arrival in arrivals)
         delivered.update(arrival.op_id for arrival in arrivals)
         report.findings += _check_stream(history, client, channel, stream)
         report.findings += _check_turns(client, channel, arrivals)
@@ -252,6 +298,7 @@ def _check_stream(
         elif last is not None and not told:
             if fault := _break(last, arrival):
                 detail = f"{last.epoch}:{last.offset} then {arrival.epoch}:{arrival.offset}"
+                detail += f", told {arrival.skipped} skipped" if arrival.skipped else ""
                 yield Finding(fault, channel, client, arrival.op_id, detail)
         elif last is not None and arrival.epoch == last.epoch and arrival.offset <= last.offset:
             # Being told of a gap excuses what is missing, never an order.
@@ -299,9 +346,14 @@ def _check_arrival(
 
 
 def _break(last: _Arrival, arrival: _Arrival) -> Kind | None:
-    if arrival.epoch != last.epoch or arrival.offset > last.offset + 1:
+    if arrival.epoch != last.epoch:
         return Kind.SILENT_GAP
-    return Kind.REORDERED if arrival.offset <= last.offset else None
+    if arrival.offset <= last.offset:
+        return Kind.REORDERED
+    untold = arrival.offset - last.offset - 1 - arrival.skipped
+    if untold:
+        return Kind.SILENT_GAP if untold > 0 else Kind.MISCOUNTED
+    return None
 
 
 def _check_turns(client: str, channel: str, arrivals: list[_Arrival]) -> Iterable[Finding]:
@@ -326,7 +378,7 @@ def _check_places(history: History) -> Iterable[Finding]:
         for arrival in stream:
             if arrival is None:
                 continue
-            epoch, offset, op_id = arrival
+            epoch, offset, op_id, _ = arrival
             holder = holders.setdefault((channel, epoch, offset), op_id)
             place = places.setdefault((channel, epoch, op_id), offset)
             if holder != op_id:

@@ -110,6 +110,116 @@ def test_a_spoilt_history_has_the_finding(name, seed):
     assert expected & found
 
 
+def conflated(spoil: Callable[[list[list[int]]], None] | None = None) -> History:
+    """Return a history with one client that keeps up and one that gets the newest only.
+
+    Of 60 publications every third is a fact without a key; the others are readings of two
+    gauges. The slow client looks after every ten. ``spoil`` changes its arrivals, lists of
+    offset and told number of skipped ones.
+    """
+    history = History()
+    keys = {n: "" if n % 3 == 0 else f"gauge:{n % 2}" for n in range(1, 61)}
+    for n, key in keys.items():
+        history.call(f"p-{n}", CHANNEL, key)
+        history.ok(f"p-{n}", ("e", n))
+        history.received("fast", CHANNEL, "e", n, f"p-{n}")
+    arrivals = []
+    last = 0
+    for start in range(1, 61, 10):
+        waiting = range(start, start + 10)
+        newest = {keys[n]: n for n in waiting}
+        for n in waiting:
+            if not keys[n] or newest[keys[n]] == n:
+                arrivals.append([n, n - last - 1])
+                last = n
+    if spoil is not None:
+        spoil(arrivals)
+    for n, skipped in arrivals:
+        history.received("slow", CHANNEL, "e", n, f"p-{n}", skipped)
+    return history
+
+
+def _skip(offset: int) -> Callable[[list[list[int]]], None]:
+    """Return what leaves out ``offset`` too, and tells so in the next arrival."""
+
+    def spoil(arrivals: list[list[int]]) -> None:
+        place = next(place for place, one in enumerate(arrivals) if one[0] == offset)
+        arrivals[place + 1][1] += 1 + arrivals[place][1]
+        del arrivals[place]
+
+    return spoil
+
+
+def _tell(offset: int, change: int) -> Callable[[list[list[int]]], None]:
+    """Return what changes the number that is told with ``offset``."""
+
+    def spoil(arrivals: list[list[int]]) -> None:
+        place = next(place for place, one in enumerate(arrivals) if one[0] == offset)
+        arrivals[place][1] += change
+
+    return spoil
+
+
+def test_what_was_superseded_and_told_is_no_loss():
+    """Told skips are counted, and excuse what has a key and a newer one."""
+    report = check(conflated())
+    assert not report.findings, report
+    assert report.told_skipped == 60 - (report.deliveries - 60) > 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (_tell(6, -2), {Kind.SILENT_GAP, Kind.LOST}),
+        (
+            lambda arrivals: [one.__setitem__(1, 0) for one in arrivals],
+            {Kind.SILENT_GAP, Kind.LOST},
+        ),
+        (_tell(6, +1), {Kind.MISCOUNTED}),
+        (_tell(7, +1), {Kind.MISCOUNTED}),
+        (_tell(6, -1), {Kind.SILENT_GAP, Kind.LOST}),
+        (_skip(33), {Kind.LOST}),
+        (_skip(6), {Kind.LOST}),
+    ],
+    ids=[
+        "one untold",
+        "none told",
+        "one too many",
+        "one where none was",
+        "one too few",
+        "a fact was skipped",
+        "a fact in another place was skipped",
+    ],
+)
+def test_a_skip_that_is_wrongly_told_is_found(spoil, expected):
+    """Untold, miscounted, or of what must not be skipped: each is red."""
+    found = kinds(conflated(spoil))
+    assert found & expected
+    assert found <= expected
+
+
+def test_the_newest_of_a_key_is_owed():
+    """A skip is excused by a newer one of the same key that came, not by being told."""
+
+    def history(*, with_newer: bool) -> History:
+        history = History()
+        for n, key in ((1, "a"), (2, "b"), (3, ""), (4, "b")):
+            history.call(f"p-{n}", CHANNEL, key)
+            history.ok(f"p-{n}", ("e", n))
+        history.received("c", CHANNEL, "e", 1, "p-1")
+        if with_newer:
+            history.received("c", CHANNEL, "e", 3, "p-3", 1)
+            history.received("c", CHANNEL, "e", 4, "p-4")
+        else:
+            history.received("c", CHANNEL, "e", 3, "p-3", 1)
+        return history
+
+    assert kinds(history(with_newer=True)) == set()
+    spoilt = check(history(with_newer=False))
+    assert {finding.op_id for finding in spoilt.findings} == {"p-2", "p-4"}
+    assert history(with_newer=True).outstanding("c", CHANNEL) == set()
+
+
 def test_all_clients_losing_the_same_is_a_loss():
     """What nobody received is lost, though no two clients differ."""
     history = History()

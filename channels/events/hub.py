@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -46,5 +46,8 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeReported(Event, frozen=True, kw_only=True, tag="hub.node.reported"):
     """A node told how it is, every few seconds."""
+
+    # A whole report each time; its counters count from the node's start.
+    conflate_by: ClassVar[str] = "node"
 
     data: NodeReport

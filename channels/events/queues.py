@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -86,6 +86,9 @@ class JobStarted(Event, frozen=True, kw_only=True, tag="job.started"):
 
 class JobProgress(Event, frozen=True, kw_only=True, tag="job.progress"):
     """The job got further."""
+
+    # The end of a job is an event of its own, so the newest progress is all there is to know.
+    conflate_by: ClassVar[str] = "job"
 
     data: JobProgressData
 

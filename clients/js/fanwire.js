@@ -23,6 +23,8 @@
  * @typedef {object} Publication
  * @property {string} channel
  * @property {number} offset   its place in the channel's log, 0 where there is none
+ * @property {number} skipped  how many publications right before it newer ones superseded while
+ *   this reader was behind; they were not sent
  * @property {*} data          the JSON that was published
  * @property {object} [info]   who published it, where a client did
  * @property {object} [tags]
@@ -359,7 +361,7 @@ export class Feed {
     }
     this.#fresh.delete(channel);
     this.#count();
-    this.#call(this.#options.onPublication, { ...pub, channel, offset });
+    this.#call(this.#options.onPublication, { ...pub, channel, offset, skipped: pub.skipped ?? 0 });
   }
 
   #gap(source, event) {
@@ -430,6 +432,8 @@ export class Feed {
  * @property {string} [url]             the hub's address; by default where the page comes from
  * @property {string} [apiKey]          for trusted pages only: whoever reads the page has it
  * @property {string} [idempotencyKey]  a publication appears once for each key
+ * @property {string} [conflate]        conflation key: readers that are behind get only the
+ *   newest publication with this key
  * @property {number} [tries]           tries in all, 4 by default
  * @property {typeof fetch} [fetch]
  * @property {(action: () => void, ms: number) => *} [setTimeout]
@@ -457,7 +461,7 @@ export async function publish(channel, data, options = {}) {
   const request = {
     method: "POST",
     headers: { "Content-Type": "application/json", ...(apiKey && { "X-API-Key": apiKey }) },
-    body: JSON.stringify({ channel, data, idempotency_key: key }),
+    body: JSON.stringify({ channel, data, idempotency_key: key, conflate: options.conflate }),
   };
   for (let failures = 0; ; failures += 1) {
     let error;

@@ -137,7 +137,11 @@ class Commands:
 
     async def _publish_to(self, name: str, data: bytes, request: Publishing) -> PublishResult:
         done = await self._events.append(
-            self._find(name), data, tags=request.tags, idempotency_key=request.idempotency_key
+            self._find(name),
+            data,
+            tags=request.tags,
+            idempotency_key=request.idempotency_key,
+            conflate=request.conflate,
         )
         return PublishResult(done.position.offset, done.position.epoch)
 

@@ -50,6 +50,9 @@ class Publishing(msgspec.Struct, frozen=True, kw_only=True):
     """What is published: ``data`` is any JSON, ``b64data`` the same in base64.
 
     ``idempotency_key`` makes it safe to send the request again, for five minutes.
+    ``conflate`` is a conflation key (an addition of ours): a reader that is behind may get
+    only the newest publication with this key. Where a channel carries typed events, the
+    types decide and it is refused.
     ``skip_history`` is not offered: what is not in the log could be lost without a trace.
     """
 
@@ -58,6 +61,7 @@ class Publishing(msgspec.Struct, frozen=True, kw_only=True):
     b64data: str | None = None
     tags: _Tags | None = None
     idempotency_key: _Key | None = None
+    conflate: str | None = None
     skip_history: bool = False
 
 

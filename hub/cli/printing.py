@@ -56,6 +56,7 @@ class EventPrinter(Protocol):
 class JsonPrinter:
     """One compact JSON object a line: ``channel``, ``epoch``, ``offset``, ``data``.
 
+    ``skipped`` follows the offset where publications before this one were superseded.
     A gap is ``{"channel": ..., "gap": {"after": ..., "position": ...}}``.
     """
 
@@ -64,11 +65,13 @@ class JsonPrinter:
 
     def event(self, delivery: Delivery) -> None:
         """Write a publication, its data exactly as it was published."""
-        head = {
+        head: dict[str, str | int] = {
             "channel": delivery.channel,
             "epoch": delivery.position.epoch,
             "offset": delivery.position.offset,
         }
+        if delivery.skipped:
+            head["skipped"] = delivery.skipped
         self._line(_encode(head)[:-1] + b',"data":' + delivery.raw + b"}")
 
     def gap(self, gap: Gap) -> None:
@@ -93,10 +96,13 @@ class HumanPrinter:
         time = event_time(delivery) or datetime.now(UTC)
         clock = time.astimezone().strftime("%H:%M:%S.%f")[:-3]
         data = _read(delivery)
+        offset = str(delivery.position.offset)
+        if delivery.skipped:
+            offset += f" ({delivery.skipped} skipped)"
         self._line(
             self._style(clock, dim=True),
             self._style(delivery.channel, fg="cyan"),
-            self._style(str(delivery.position.offset), dim=True),
+            self._style(offset, dim=True),
             *self._body(data, delivery),
         )
 

@@ -8,6 +8,7 @@ import click
 from msgspec import Raw
 
 from channels import FanwireError
+from channels.conflation import check_conflation_key
 from channels.errors import BadRequest, LimitExceeded
 from channels.publication import check_json
 from clients import Publisher
@@ -24,11 +25,23 @@ __all__ = ["command"]
 @click.argument("channel")
 @click.argument("data", metavar="JSON|-")
 @click.option("--key", metavar="ID", help="Idempotency key: the same key publishes once.")
+@click.option(
+    "--conflate",
+    metavar="KEY",
+    help="Readers that are behind get only the newest event with this key.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No position, no count, no summary.")
 @url_option
 @api_key_option
 def command(
-    channel: str, data: str, *, key: str | None, quiet: bool, url: str, api_key: str
+    channel: str,
+    data: str,
+    *,
+    key: str | None,
+    conflate: str | None,
+    quiet: bool,
+    url: str,
+    api_key: str,
 ) -> None:
     """Publish JSON on CHANNEL, or with - every line of standard input.
 
@@ -44,14 +57,22 @@ def command(
     Examples:
       fanwire publish news:today '{"headline": "Hello"}'
       git log --oneline | fanwire publish log:git -
+      vmstat 1 | fanwire publish host:load - --conflate vmstat
     """
+    if conflate is not None:
+        try:
+            check_conflation_key(conflate)
+        except BadRequest as error:
+            raise click.BadParameter(error.message, param_hint="--conflate") from None
     with Publisher(url, api_key=api_key, patience=PATIENCE) as publisher:
         if data == "-":
             if key is not None:
                 raise click.UsageError("--key names one publication; with - there are many")
-            _publish_lines(publisher, channel, quiet=quiet)
+            _publish_lines(publisher, channel, conflate, quiet=quiet)
         else:
-            position = publisher.publish(channel, _json_argument(data), idempotency_key=key)
+            position = publisher.publish(
+                channel, _json_argument(data), idempotency_key=key, conflate=conflate
+            )
             if not quiet:
                 click.echo(f"{position.epoch}:{position.offset}")
 
@@ -65,22 +86,28 @@ def _json_argument(text: str) -> Raw:
         ) from None
 
 
-def _publish_lines(publisher: Publisher, channel: str, *, quiet: bool) -> None:
+def _publish_lines(
+    publisher: Publisher, channel: str, conflate: str | None, *, quiet: bool
+) -> None:
     progress = Progress(sys.stderr, quiet=quiet)
     try:
         for batch in read_batches(sys.stdin.fileno()):
             with finish_first():
-                _publish_batch(publisher, channel, batch, progress)
+                _publish_batch(publisher, channel, conflate, batch, progress)
     finally:
         progress.finish(channel)
 
 
 def _publish_batch(
-    publisher: Publisher, channel: str, batch: list[Line], progress: Progress
+    publisher: Publisher,
+    channel: str,
+    conflate: str | None,
+    batch: list[Line],
+    progress: Progress,
 ) -> None:
     bad = next((place for place, line in enumerate(batch) if line.error is not None), len(batch))
     good = batch[:bad]
-    outcomes = publisher.publish_many([(channel, line.data) for line in good])
+    outcomes = publisher.publish_many([(channel, line.data) for line in good], conflate=conflate)
     progress.replaced += sum(line.replaced for line in good)
     progress.add(sum(not isinstance(outcome, FanwireError) for outcome in outcomes))
     failures = [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from channels import Position, Publication
 from channels.errors import BadRequest, LimitExceeded
+from channels.position import MAX_OFFSET
 from channels.publication import (
     MAX_DATA_BYTES,
     MAX_DEPTH,
@@ -33,13 +34,14 @@ spelled = st.builds(
 )
 
 
-def message(channel, epoch, offset, id, body):
+def message(channel, epoch, offset, id, body, key=""):
     """Return what the append script publishes: the same texts, put together."""
     prefix = publication_prefix(channel)
-    return b"%b %d %b before %b%d,%b}}" % (
+    return b"%b %d %b before %b %b%d,%b}}" % (
         epoch.encode(),
         offset,
         id.encode(),
+        key.encode(),
         prefix,
         offset,
         body,
@@ -208,6 +210,7 @@ class TestTexts:
             assert b"\n" not in getattr(live, part)
         assert live.position == Position(epoch, offset)
         assert (live.previous, kept.previous) == ("before", None)
+        assert (live.key, kept.key) == ("", "")
 
         push = {"channel": channel, "pub": json.loads(live.object)}
         assert json.loads(live.wire) == {"push": push}
@@ -229,6 +232,45 @@ class TestTexts:
         assert publication.data == b"1"
         assert repr(publication) == "Publication('c', e1:7, id='i1')"
 
+    @given(channels, offsets, spelled, st.integers(1, MAX_OFFSET))
+    def test_what_was_skipped_stands_after_the_offset(self, channel, offset, text, count):
+        """The same publication, with one field more, in both texts; the shared one is untouched."""
+        publication = Publication.from_log(channel, "e", offset, "i", encode_body(check_json(text)))
+        wire = publication.wire
+        told = json.loads(publication.skipping(count))
+        assert list(told["push"]["pub"])[:3] == ["offset", "skipped", "data"]
+        assert told["push"] == json.loads(publication.push_skipping(count))
+        assert told["push"]["pub"].pop("skipped") == count
+        assert told == json.loads(wire)
+        assert publication.wire is wire
+
+    def test_the_text_of_skipping_looks_as_documented(self):
+        """The exact bytes are wire format."""
+        publication = Publication.from_log("c", "e1", 9, "i1", encode_body(b"[1,2]"))
+        push = b'{"channel":"c","pub":{"offset":9,"skipped":2,"data":[1,2]}}'
+        assert publication.push_skipping(2) == push
+        assert publication.skipping(2) == b'{"push":%b}' % push
+
+    @pytest.mark.parametrize("count", [0, -1])
+    def test_nothing_was_skipped_is_not_said(self, count):
+        """Whoever skipped nothing sends the shared text."""
+        publication = Publication.from_log("c", "e1", 9, "i1", encode_body(b"1"))
+        with pytest.raises(ValueError, match=f"at least 1 publication; got {count}"):
+            publication.skipping(count)
+        with pytest.raises(ValueError, match=f"at least 1 publication; got {count}"):
+            publication.push_skipping(count)
+
+    @pytest.mark.parametrize("key", ["", "job.progress:j1", "x" * 128])
+    def test_a_message_brings_its_conflation_key(self, key):
+        """An empty one is none; the wire text never holds it."""
+        text = message(CHANNEL, "e1", 7, "i1", encode_body(b'"a b"'), key)
+        publication = Publication.from_message(CHANNEL, len(publication_prefix(CHANNEL)), text)
+        assert publication.key == key
+        assert (
+            publication.wire
+            == Publication.from_log(CHANNEL, "e1", 7, "i1", encode_body(b'"a b"')).wire
+        )
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -236,15 +278,19 @@ class TestTexts:
             b"x",
             b"e 7 i",
             b"e 7 i h",
-            b"e 7 i h {}",
-            b'e 7 i h {"push":',
-            b'e 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}',
-            b'e 7 i h {"push":{"channel":"session:w1:s1:x","pub":{"offset":7,"data":1}}}',
-            b'e 7 i h {"push":{"channel":"s","pub":{"offset":7,"data":1}}}',
-            b'e x i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
-            b'e 7 i \xff {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
-            b'\xff 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
-            b'e 7 \xff h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b"e 7 i h k",
+            b"e 7 i h k {}",
+            b'e 7 i h k {"push":',
+            b'e 7 i h k {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}',
+            b'e 7 i h k {"push":{"channel":"session:w1:s1:x","pub":{"offset":7,"data":1}}}',
+            b'e 7 i h k {"push":{"channel":"s","pub":{"offset":7,"data":1}}}',
+            b'e x i h k {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 i \xff k {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'\xff 7 i h k {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 \xff h k {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 i h \xff {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":1}}}',
+            b'e 7 i h {"push":{"channel":"session:w1:s1","pub":{"offset":7,"data":"a b"}}}',
         ],
         ids=repr,
     )

@@ -24,6 +24,8 @@ class FakeHub:
         self.connect_errors: list[dict[str, Any]] = []
         self.subscribe_errors: dict[str, list[dict[str, Any]]] = {}
         self.keeps_history = True
+        #: How many publications of a channel the next one tells that it supersedes.
+        self.skipped: dict[str, int] = {}
         self.ping_s = 25
         self.changed = asyncio.Condition()
         self.url = ""
@@ -59,11 +61,17 @@ class FakeHub:
         lines = []
         for value in values:
             log.append(value)
-            push = {"channel": channel, "pub": {"offset": len(log), "data": value}}
+            told = {"skipped": count} if (count := self.skipped.pop(channel, 0)) else {}
+            push = {"channel": channel, "pub": {"offset": len(log), **told, "data": value}}
             lines.append(json.dumps({"push": push}))
         for socket, channels in list(self.sockets.items()):
             if channel in channels:
                 await self.send(socket, "\n".join(lines))
+
+    def supersede(self, channel: str, *values: Any) -> None:
+        """Append values that nobody is sent; the next publication tells so."""
+        self.logs.setdefault(channel, []).extend(values)
+        self.skipped[channel] = self.skipped.get(channel, 0) + len(values)
 
     async def push(self, push: dict[str, Any]) -> None:
         """Send any push to everybody."""

@@ -99,6 +99,65 @@ def test_own_commands_are_answered_by_id() -> None:
     assert isinstance(refused.error, BadRequest)
 
 
+def joined_at(offset: int) -> Conversation:
+    """Return a conversation that follows the channel from there."""
+    conversation = connected()
+    conversation.follow(CHANNEL)
+    (command,) = commands(conversation)
+    place = {"recoverable": True, "positioned": True, "epoch": "e", "offset": offset}
+    reply = {"id": command["id"], "subscribe": place}
+    assert conversation.receive(json.dumps(reply).encode()) == [Joined(CHANNEL)]
+    return conversation
+
+
+def pushed(conversation: Conversation, **pub: Any) -> Any:
+    """Return the one thing that a publication leads to, or None."""
+    push = {"push": {"channel": CHANNEL, "pub": {"data": 0, **pub}}}
+    happened = conversation.receive(json.dumps(push).encode())
+    assert len(happened) <= 1
+    return happened[0] if happened else None
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 7])
+def test_a_jump_of_what_was_skipped_is_no_loss(skipped: int) -> None:
+    """Exactly so many offsets are left out, and the next one follows without."""
+    conversation = joined_at(5)
+    first = pushed(conversation, offset=6 + skipped, skipped=skipped)
+    second = pushed(conversation, offset=7 + skipped)
+    assert (first.position, first.skipped) == (Position("e", 6 + skipped), skipped)
+    assert (second.position, second.skipped) == (Position("e", 7 + skipped), 0)
+
+
+@pytest.mark.parametrize(
+    ("offset", "skipped"), [(7, 0), (8, 1), (8, 3), (6, 1), (6, 2**53 - 1), (2**53 - 1, 1)]
+)
+def test_any_other_jump_is_a_loss(offset: int, skipped: int) -> None:
+    """Too few or too many told: the connection is made anew, from the last good position."""
+    conversation = joined_at(5)
+    over = pushed(conversation, offset=offset, skipped=skipped)
+    assert isinstance(over, Over)
+    assert over.reconnect
+    told = f" after {skipped} skipped" if skipped else ""
+    assert f"expected offset {6 + skipped}{told} on 'log:x'; got {offset}" in str(over.error)
+    conversation.start()
+    (connect,) = commands(conversation)
+    conversation.receive(json.dumps({"id": connect["id"], "connect": {}}).encode())
+    (subscribe,) = commands(conversation)
+    assert subscribe["subscribe"]["offset"] == 5
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 4])
+def test_what_was_seen_is_not_seen_again(skipped: int) -> None:
+    """Whatever it says was skipped before it."""
+    assert pushed(joined_at(5), offset=5, skipped=skipped) is None
+
+
+@pytest.mark.parametrize("skipped", ["2", -1, 1.5, 2**53])
+def test_a_number_that_is_none_is_refused(skipped: object) -> None:
+    """It would be believed."""
+    assert isinstance(pushed(joined_at(5), offset=8, skipped=skipped), Over)
+
+
 def test_mistakes_of_the_caller() -> None:
     """A channel that cannot be, and one that is followed already."""
     conversation = Conversation(Catalogue())
@@ -141,6 +200,8 @@ class Hub(RuleBasedStateMachine):
         self.to_client: list[str] = []
         #: The values that were handed out, and -1 for a gap.
         self.handed: list[int] = []
+        #: How many values before one of them it was told to have skipped.
+        self.told: dict[int, int] = {}
 
     @initialize()
     def connect_first(self) -> None:
@@ -166,6 +227,16 @@ class Hub(RuleBasedStateMachine):
             if self.subscribed:
                 pub = {"offset": len(self.log), "data": self.log[-1]}
                 self.send({"push": {"channel": CHANNEL, "pub": pub}})
+
+    @rule(count=st.integers(1, 3))
+    def conflate(self, count: int) -> None:
+        """Append some and push the last, which tells that it supersedes the others."""
+        for _ in range(count + 1):
+            self.log.append(self.next_value)
+            self.next_value += 1
+        if self.subscribed:
+            pub = {"offset": len(self.log), "skipped": count, "data": self.log[-1]}
+            self.send({"push": {"channel": CHANNEL, "pub": pub}})
 
     @rule()
     def serve(self) -> None:
@@ -202,8 +273,9 @@ class Hub(RuleBasedStateMachine):
         del self.to_client[:count]
         for happening in self.conversation.receive(frame):
             match happening:
-                case Delivery(data=data):
+                case Delivery(data=data, skipped=skipped):
                     self.handed.append(data)
+                    self.told[data] = skipped
                 case Gap(position=position):
                     assert position.epoch == f"e{self.epoch}"
                     self.handed.append(-1)
@@ -285,10 +357,10 @@ class Hub(RuleBasedStateMachine):
 
     @invariant()
     def nothing_missing_without_a_gap(self) -> None:
-        """Between two values that follow each other nothing was published, or a gap is told."""
+        """Between two values that follow each other lies what was told, or a gap is told."""
         for before, after in itertools.pairwise(self.handed):
             if before >= 0 and after >= 0:
-                assert after == before + 1
+                assert after == before + 1 + self.told[after]
 
 
 Hub.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -113,6 +113,40 @@ def test_publishes_a_typed_event_with_its_id_as_key(harness: Harness) -> None:
     assert harness.api.logs[CHANNEL] == [msgspec.json.decode(encode_event(EVENT))]
 
 
+def _commands(harness: Harness) -> list[dict[str, Any]]:
+    """Return the publications that were asked for."""
+    bodies = [msgspec.json.decode(request.content) for request in harness.api.requests]
+    return [
+        command.get("publish", command)
+        for body in bodies
+        for command in body.get("commands", [body])
+    ]
+
+
+def test_a_conflation_key_travels_with_the_publication(harness: Harness) -> None:
+    """One by one, to many channels, and for all of many; without one the field is absent."""
+    harness.call("publish", "log:x", 1, conflate="cpu:0")
+    harness.call("broadcast", ["log:x", "log:y"], 1, conflate="cpu:0")
+    harness.call("publish_many", [("log:x", 1), ("log:y", 2)], conflate="cpu:0")
+    commands = _commands(harness)
+    assert [command["conflate"] for command in commands] == ["cpu:0"] * 4
+    harness.call("publish", "log:x", 1)
+    harness.call("publish_many", [("log:x", 1)])
+    assert all("conflate" not in command for command in _commands(harness)[4:])
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 129])
+def test_a_conflation_key_that_is_none_is_not_sent(harness: Harness, key: str) -> None:
+    """The caller hears what a key looks like without asking the hub."""
+    with pytest.raises(BadRequest, match="a conflation key is 1-128 characters"):
+        harness.call("publish", "log:x", 1, conflate=key)
+    with pytest.raises(BadRequest, match="a conflation key is 1-128 characters"):
+        harness.call("broadcast", ["log:x"], 1, conflate=key)
+    (outcome,) = harness.call("publish_many", [("log:x", 1)], conflate=key)
+    assert isinstance(outcome, BadRequest)
+    assert harness.api.requests == []
+
+
 def test_publishing_the_same_event_twice_appears_once(harness: Harness) -> None:
     """The second answer is the position of the first."""
     assert harness.call("publish", CHANNEL, EVENT) == harness.call("publish", CHANNEL, EVENT)

@@ -88,6 +88,24 @@ async def test_typed_events_on_declared_channels(hub: FakeHub) -> None:
     assert third.data == {"type": "notification.from.the.future"}
 
 
+async def test_what_was_superseded_is_told_and_is_no_loss(hub: FakeHub) -> None:
+    """The next delivery counts it, the connection stays, and the position goes on from there."""
+    async with subscriber(hub) as fanwire, fanwire.subscribe("log:x") as log:
+        await hub.publish("log:x", 1)
+        hub.supersede("log:x", 2, 3)
+        await hub.publish("log:x", 4, 5)
+        deliveries = [await anext(log) for _ in range(3)]
+        seen = [
+            (one.position.offset, one.skipped) for one in deliveries if isinstance(one, Delivery)
+        ]
+        assert seen == [(1, 0), (4, 2), (5, 0)]
+        hub.supersede("log:x", 6)
+        await hub.cut(3008, "slow consumer")
+        assert await take(log, 1) == [6]  # what was not told is recovered
+        (page, _) = await fanwire.history("log:x", limit=-1)
+        assert [(one.data, one.skipped) for one in page] == [(n, 0) for n in range(1, 7)]
+
+
 async def test_async_for_without_a_block(hub: FakeHub) -> None:
     """Iterating is enough; the channel is followed from the first item on."""
     async with subscriber(hub) as fanwire:

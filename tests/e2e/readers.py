@@ -55,6 +55,7 @@ class Seen(NamedTuple):
     offset: int = 0
     data: Any = None
     epoch: str = ""
+    skipped: int = 0
 
 
 def feed_url(base: str, *channels: str) -> str:
@@ -207,7 +208,8 @@ class NodeEventSource(_NodeReader):
                 for channel in self.channels:
                     yield Seen("joined", channel)
             case {"kind": "event", "channel": channel, "offset": offset, "data": data}:
-                yield Seen("event", channel, offset, data, _epoch(told["cursor"], channel))
+                epoch, skipped = _epoch(told["cursor"], channel), told["skipped"]
+                yield Seen("event", channel, offset, data, epoch, skipped)
             case {"kind": "gap", "channel": channel, "position": position}:
                 yield Seen("gap", channel, position["offset"], told["reason"], position["epoch"])
             case {"kind": kind}:
@@ -284,7 +286,8 @@ class OurSubscriber(Reader):
             async for item in subscription:
                 at = item.position
                 if isinstance(item, Delivery):
-                    self.note(Seen("event", item.channel, at.offset, item.data, at.epoch))
+                    seen = Seen("event", item.channel, at.offset, item.data, at.epoch, item.skipped)
+                    self.note(seen)
                 else:
                     self.note(Seen("gap", item.channel, at.offset, None, at.epoch))
 
@@ -368,7 +371,8 @@ class FeedReader(Reader):
             case None:
                 channel, pub = told["channel"], told["pub"]
                 epoch = _epoch(self.cursor, channel)
-                self.note(Seen("event", channel, pub["offset"], pub["data"], epoch))
+                skipped = pub.get("skipped", 0)
+                self.note(Seen("event", channel, pub["offset"], pub["data"], epoch, skipped))
             case "gap":
                 at = told["position"]
                 self.note(Seen("gap", told["channel"], at["offset"], told["reason"], at["epoch"]))

@@ -136,7 +136,8 @@ def history_of(sent: Iterable[Sent], readers: Iterable[Reader]) -> History:
         for seen in reader.seen:
             if seen.kind == "event":
                 id_ = seen.data["id"]
-                history.received(client, seen.channel, seen.epoch, seen.offset, id_)
+                place = (seen.channel, seen.epoch, seen.offset)
+                history.received(client, *place, id_, seen.skipped)
             elif seen.kind == "gap":
                 history.gap(client, seen.channel)
     return history

@@ -44,9 +44,18 @@ test("publications arrive with channel, offset and data", async () => {
   const { feed, seen } = await opened();
   assert.equal(FakeEventSource.last.url.origin + FakeEventSource.last.url.pathname, `${HUB}/events`);
   FakeEventSource.last.publish("log:a", 7, { n: 1 }, "cursor1");
-  assert.deepEqual(seen.publications, [{ channel: "log:a", offset: 7, data: { n: 1 } }]);
+  assert.deepEqual(seen.publications, [{ channel: "log:a", offset: 7, skipped: 0, data: { n: 1 } }]);
   assert.equal(feed.lastEventId, "cursor1");
   assert.deepEqual(seen.states, [{ state: "open" }]);
+});
+
+test("what was superseded is told with the next publication", async () => {
+  const { seen } = await opened();
+  FakeEventSource.last.message(
+    JSON.stringify({ channel: "log:a", pub: { offset: 9, skipped: 2, data: 1 } }),
+  );
+  assert.deepEqual(seen.publications, [{ channel: "log:a", offset: 9, skipped: 2, data: 1 }]);
+  assert.deepEqual([seen.gaps, seen.errors], [[], []]);
 });
 
 test("a cursor of an earlier feed goes into the address", async () => {
@@ -310,6 +319,14 @@ test("publish returns the position and asks again under the same key", async () 
   assert.equal(requests.length, 4);
   assert.equal(new Set(requests.map(({ body }) => body.idempotency_key)).size, 1);
   assert.equal(requests[0].address, `${HUB}/api/publish`);
+});
+
+test("a conflation key travels where there is one", async () => {
+  const { requests, options } = answers(done(), done());
+  await publish("log:a", 1, { ...options, conflate: "cpu" });
+  await publish("log:a", 1, options);
+  assert.equal(requests[0].body.conflate, "cpu");
+  assert.equal("conflate" in requests[1].body, false);
 });
 
 test("the id of an event is its key, and the API key goes into its header", async () => {

@@ -190,11 +190,13 @@ async def test_a_lost_reply_and_a_retry_are_one_publication(store, keys):
 # -- the text -------------------------------------------------------------------------------
 
 
-async def _announced(store: TcpStore, keys: Keys, log: EventLog, text: bytes) -> Publication:
+async def _announced(
+    store: TcpStore, keys: Keys, log: EventLog, text: bytes, key: str = ""
+) -> Publication:
     """Append ``text`` as data; return the publication as it was announced."""
     recorder = Recorder()
     await store.listen(keys.pubsub(CHANNEL), recorder)
-    await log.append(CHANNEL, encode_body(text))
+    await log.append(CHANNEL, encode_body(text), key=key)
     await recorder.wait_for(1)
     await store.unlisten(keys.pubsub(CHANNEL))
     length = len(publication_prefix(CHANNEL.name))
@@ -216,6 +218,15 @@ async def test_lua_and_python_put_the_same_text_together(store, keys, log, meta_
     assert announced.previous == ("x" if before else "")
     assert announced.data == read.data == text.encode()
     assert json.loads(announced.wire)["push"]["pub"]["offset"] == before + 1
+
+
+@pytest.mark.parametrize("key", ["", "job.progress:j1", "x" * 128])
+async def test_a_conflation_key_travels_and_is_not_kept(store, keys, log, key):
+    """Followers hear it; what is read back is to be given in full, so it has none."""
+    announced = await _announced(store, keys, log, b"1", key)
+    (read,) = (await log.read(CHANNEL)).publications
+    assert (announced.key, read.key) == (key, "")
+    assert announced.wire == read.wire
 
 
 async def test_an_offset_never_leaves_the_numbers_of_json(store, log, meta_key):
@@ -670,7 +681,7 @@ async def test_a_publication_takes_few_commands(valkey, log, size, key, expected
     channel = make_channel(size=size)
     await log.append(channel, body(1), idempotency_key="used")
     before = _calls(valkey)
-    await log.append(channel, body(2), idempotency_key=key)
+    await log.append(channel, body(2), idempotency_key=key, key="gauge")
     after = _calls(valkey)
     used = {name: count - before.get(name, 0) for name, count in after.items()}
     # One more where the clock began a new second in between: it renews the log's TTL.

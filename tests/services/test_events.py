@@ -12,7 +12,15 @@ from msgspec import Raw
 from channels.catalogue import Catalogue
 from channels.errors import BadRequest, LimitExceeded, UnknownChannel
 from channels.event import encode_event
-from channels.events import NotificationCreated, RunEvent, SessionExtended
+from channels.events import (
+    JobCancelled,
+    JobData,
+    JobProgress,
+    JobProgressData,
+    NotificationCreated,
+    RunEvent,
+    SessionExtended,
+)
 from channels.events.notifications import NotificationCreatedData
 from channels.events.sessions import SessionExtendedData
 from channels.publication import MAX_DATA_BYTES
@@ -20,6 +28,8 @@ from services.event_log import EventLog
 from services.events import Events
 from services.store.keys import Keys
 from services.store.tcp import TcpStore
+
+from .store.recorder import Recorder
 
 FEED = "notifications:u1"
 
@@ -62,6 +72,63 @@ async def test_an_event_in_json_is_the_same_event(events):
     await events.publish(FEED, event)
     await events.publish(FEED, Raw(encode_event(event)))
     assert len(await _data(events, FEED)) == 1
+
+
+async def _announced(store: TcpStore, keys: Keys, events: Events, channel: str) -> Recorder:
+    """Return what hears the messages of ``channel``."""
+    recorder = Recorder()
+    await store.listen(keys.pubsub(events.catalogue.find(channel)), recorder)
+    return recorder
+
+
+def _key_of(message: bytes) -> bytes:
+    return message.split(b" ", 5)[4]
+
+
+def _progress(job: str = "j1") -> JobProgress:
+    data = JobProgressData(queue="q1", workspace="w1", job=job, kind="k", attempt=1, done=1)
+    return JobProgress(data=data)
+
+
+async def test_a_typed_event_brings_its_conflation_key(store, keys, events):
+    """As struct and as JSON; what is no gauge has none."""
+    recorder = await _announced(store, keys, events, "jobs:w1")
+    job = JobData(queue="q1", workspace="w1", job="j1", kind="k")
+    await events.publish("jobs:w1", _progress())
+    await events.publish("jobs:w1", Raw(encode_event(_progress("j2"))))
+    await events.publish("jobs:w1", JobCancelled(data=job))
+    await recorder.wait_for(3)
+    keys_heard = [_key_of(message) for message in recorder.messages]
+    assert keys_heard == [b"job.progress:j1", b"job.progress:j2", b""]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["struct", "json"])
+async def test_a_typed_event_takes_no_conflation_key(events, raw):
+    """Neither one that conflates nor one that never does: nobody can make a fact droppable."""
+    for channel, event in (("jobs:w1", _progress()), (FEED, _created())):
+        published = Raw(encode_event(event)) if raw else event
+        with pytest.raises(BadRequest, match=r"decides itself.*expected no .* got 'mine'"):
+            await events.publish(channel, published, conflate="mine")
+        assert await _data(events, channel) == []
+
+
+async def test_any_json_conflates_by_the_key_its_publisher_names(store, keys, open_events):
+    """Without one it is never left out."""
+    recorder = await _announced(store, keys, open_events, "any:thing")
+    await open_events.publish("any:thing", 1, conflate="cpu:0")
+    await open_events.publish("any:thing", 2)
+    await recorder.wait_for(2)
+    assert [_key_of(message) for message in recorder.messages] == [b"cpu:0", b""]
+    page = await open_events.history("any:thing")
+    assert [publication.key for publication in page.publications] == ["", ""]
+
+
+@pytest.mark.parametrize("key", ["", "two words", "a\nb", "x" * 129])
+async def test_a_key_that_would_break_the_message_is_refused(open_events, key):
+    """It travels between spaces."""
+    with pytest.raises(BadRequest, match="a conflation key is 1-128 characters"):
+        await open_events.publish("any:thing", 1, conflate=key)
+    assert await _data(open_events, "any:thing") == []
 
 
 async def test_an_event_of_another_channel_is_refused(events):

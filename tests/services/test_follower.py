@@ -63,7 +63,7 @@ class World:
                 CHANNEL.name, self.epoch, self.offset, id_, body(self.count)
             )
             self.on_their_way.append(
-                b"%b %d %b %b %b"
+                b"%b %d %b %b  %b"
                 % (
                     self.epoch.encode(),
                     self.offset,

@@ -7,6 +7,7 @@
 --          5 epoch, if a new one begins                6 now, ms
 --          7 history size (0: keep none)               8 history TTL, ms
 --          9 meta TTL, ms (over an hour longer than 8) 10 op TTL, ms
+--          11 conflation key, empty for none
 -- returns  {1 appended | 0 published before, epoch, offset, 1 first of its hour | 0}
 --
 -- The log is written before the message goes out: whoever hears of a publication can read
@@ -83,6 +84,6 @@ end
 -- The publication stands, so an ACL that forbids the announcement must not turn it into an
 -- error: followers find it by comparison.
 redis.pcall('PUBLISH', ARGV[4],
-  epoch .. ' ' .. top .. ' ' .. ARGV[1] .. ' ' .. previous .. ' '
+  epoch .. ' ' .. top .. ' ' .. ARGV[1] .. ' ' .. previous .. ' ' .. ARGV[11] .. ' '
   .. ARGV[3] .. top .. ',' .. ARGV[2] .. '}}')
 return {1, epoch, offset, hourly}

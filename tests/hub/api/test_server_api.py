@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,8 +12,11 @@ import cent
 import httpx
 import pytest
 
+from channels.event import encode_event
+from channels.events import NotificationCreated, NotificationCreatedData
 from tests.hub.serving import API_KEY, Served, api, open_settings, served, strict_settings
 from tests.servers import ValkeyServer
+from tests.services.store.recorder import Recorder
 
 SESSION = "session:w1:s1"
 
@@ -48,6 +52,41 @@ async def test_cent_publishes_and_reads_back(client: cent.AsyncClient) -> None:
         (2, {"n": 2}, {"k": "v"}),
     ]
     assert (history.offset, history.epoch) == (2, first.epoch)
+
+
+async def test_a_conflation_key_reaches_the_nodes(hub: Served) -> None:
+    """From each method that publishes, and to nobody who publishes without one."""
+    recorder = Recorder()
+    services = hub.hub.services
+    topic = services.keys.pubsub(services.catalogue.find("a:b"))
+    await services.store.listen(topic, recorder)
+    await api(hub, "publish", channel="a:b", data=1, conflate="cpu:0")
+    await api(hub, "broadcast", channels=["a:b"], data=2, conflate="cpu:1")
+    command = {"publish": {"channel": "a:b", "data": 3, "conflate": "cpu:2"}}
+    await api(hub, "batch", commands=[command])
+    await api(hub, "publish", channel="a:b", data=4)
+    await recorder.wait_for(4)
+    heard = [message.split(b" ", 5)[4] for message in recorder.messages]
+    assert heard == [b"cpu:0", b"cpu:1", b"cpu:2", b""]
+
+
+@pytest.mark.parametrize("conflate", ["", "two words", "x" * 129])
+async def test_a_conflation_key_that_is_none_is_refused(hub: Served, conflate: str) -> None:
+    """The error says what one looks like."""
+    answer = await api(hub, "publish", channel="a:b", data=1, conflate=conflate)
+    assert answer["error"]["code"] == 107
+    assert "a conflation key is 1-128 characters" in answer["error"]["message"]
+
+
+async def test_the_types_of_a_channel_decide_what_conflates(hub: Served) -> None:
+    """Not even the application can make a notification one that may be left out."""
+    data = NotificationCreatedData(user="u1", notification="n1", title="look")
+    event = encode_event(NotificationCreated(data=data))
+    answer = await api(
+        hub, "publish", channel="notifications:u1", data=json.loads(event), conflate="mine"
+    )
+    assert answer["error"]["code"] == 107
+    assert "notification.created decides itself" in answer["error"]["message"]
 
 
 async def test_cent_pages_through_history(client: cent.AsyncClient) -> None:

@@ -79,6 +79,17 @@ def test_a_gap_is_a_line_of_its_own() -> None:
     assert "after" not in second
 
 
+def test_what_was_skipped_is_shown() -> None:
+    """To people beside the offset, to pipes after it."""
+    skipping = Delivery("log:x", Position("e", 9), b"1", Catalogue(), skipped=2)
+    out = io.StringIO()
+    HumanPrinter(out, colour=False).event(skipping)
+    JsonPrinter(out).event(skipping)
+    for_people, for_pipes = out.getvalue().splitlines()
+    assert for_people.endswith("  log:x  9 (2 skipped)  1")
+    assert for_pipes == '{"channel":"log:x","epoch":"e","offset":9,"skipped":2,"data":1}'
+
+
 def test_pipes_see_one_object_a_line() -> None:
     """The data is exactly what was published."""
     out = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -46,6 +47,25 @@ async def test_the_same_key_publishes_once(api: FakeApi, url: str) -> None:
     for _ in range(2):
         await run("publish", "log:x", "1", "--key", "daily", "--url", url)
     assert api.logs == {"log:x": [1]}
+
+
+async def test_a_conflation_key_goes_with_one_event_or_every_line(api: FakeApi, url: str) -> None:
+    """So that a stream of readings costs slow readers one at a time."""
+    await run("publish", "log:x", "1", "--conflate", "cpu", "--url", url)
+    await run("publish", "log:x", "-", "--conflate", "cpu", "--url", url, text=b"1\n2\n")
+    bodies = [json.loads(request.content) for request in api.requests]
+    assert bodies[0]["conflate"] == "cpu"
+    lines = [command["publish"] for body in bodies[1:] for command in body["commands"]]
+    assert [line["conflate"] for line in lines] == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize("data", ["1", "-"])
+async def test_a_conflation_key_is_checked_first(api: FakeApi, url: str, data: str) -> None:
+    """The message says what one looks like."""
+    status, _, errors = await run("publish", "log:x", data, "--conflate", "a b", "--url", url)
+    assert status == 2
+    assert "a conflation key is 1-128 characters" in errors
+    assert api.requests == []
 
 
 async def test_text_is_no_json(url: str) -> None:

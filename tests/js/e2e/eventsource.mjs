@@ -14,7 +14,8 @@ source.onopen = () => tell({ kind: 'open' })
 source.onerror = ({ code, message }) => tell({ kind: 'error', code, message })
 source.onmessage = ({ data, lastEventId }) => {
   const { channel, pub } = JSON.parse(data)
-  tell({ kind: 'event', channel, offset: pub.offset, data: pub.data, cursor: lastEventId })
+  const { offset, skipped = 0, data: published } = pub
+  tell({ kind: 'event', channel, offset, skipped, data: published, cursor: lastEventId })
 }
 source.addEventListener('gap', ({ data }) => tell({ kind: 'gap', ...JSON.parse(data) }))
 source.addEventListener('close', ({ data }) => tell({ kind: 'close', ...JSON.parse(data) }))
