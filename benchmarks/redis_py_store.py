@@ -26,6 +26,8 @@ class RedisPyStore(TcpStore):
         self._listeners: dict[bytes, Listener] = {}
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._reader: asyncio.Task[None] | None = None
+        #: redis-py connects with the first command, and two at once would connect twice.
+        self._sending = asyncio.Lock()
 
     async def listen(self, channel: str, listener: Listener) -> None:
         """Subscribe; returns when the server has confirmed it."""
@@ -33,16 +35,18 @@ class RedisPyStore(TcpStore):
         confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._confirmations[name] = confirmation
         self._listeners[name] = listener
-        await self._pubsub.subscribe(name)
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read())
+        async with self._sending:
+            await self._pubsub.subscribe(name)
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._read())
         await confirmation
 
     async def unlisten(self, channel: str) -> None:
         """Undo :meth:`listen`."""
         name = channel.encode()
         if self._listeners.pop(name, None) is not None:
-            await self._pubsub.unsubscribe(name)
+            async with self._sending:
+                await self._pubsub.unsubscribe(name)
 
     async def _read(self) -> None:
         # Not PubSub.listen(): it ends when the last channel is left, this may go on after it.
@@ -63,5 +67,5 @@ class RedisPyStore(TcpStore):
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
-        await self._pubsub.aclose()
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's has no types
         await super().close()
