@@ -79,7 +79,7 @@ def running_hub(
             yield RunningHub(url, redis_url, process.pid)
         finally:
             process.terminate()
-            process.wait(_PATIENCE_S)
+            process.communicate(timeout=_PATIENCE_S)
 
 
 def machine(*packages: str) -> dict[str, str | int]:

@@ -125,12 +125,8 @@ def run_load(load: Load, port: int, core: int | None = None) -> LoadResult:
     """
     with tempfile.TemporaryDirectory(prefix="fw-") as directory:
         arguments = load.arguments(port, Path(directory) / "template")
-        process = _start(arguments, core)
-        try:
+        with _running(arguments, core) as process:
             out, err = process.communicate(timeout=_PATIENCE_S)
-        finally:
-            process.kill()
-            process.wait()
     if process.returncode:
         raise RuntimeError(f"load client: {err.strip()}")
     return msgspec.json.decode(out, type=LoadResult)
@@ -143,8 +139,7 @@ def held(load: Load, port: int, core: int | None = None) -> Iterator[None]:
     Raises:
         RuntimeError: a connection was refused, or did not last until the end.
     """
-    process = _start([*load.arguments(port, Path()), "--hold"], core)
-    try:
+    with _running([*load.arguments(port, Path()), "--hold"], core) as process:
         assert process.stdout is not None
         if not process.stdout.readline():
             raise RuntimeError(f"load client: {process.communicate()[1].strip()}")
@@ -152,15 +147,16 @@ def held(load: Load, port: int, core: int | None = None) -> Iterator[None]:
         _, err = process.communicate(timeout=_PATIENCE_S)
         if process.returncode:
             raise RuntimeError(f"load client: {err.strip()}")
-    finally:
-        process.kill()
-        process.wait()
 
 
-def _start(arguments: list[str], core: int | None) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+@contextlib.contextmanager
+def _running(arguments: list[str], core: int | None) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [str(program("load")), *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    pin(process.pid, core)
-    return process
+    ) as process:  # fmt: skip
+        try:
+            pin(process.pid, core)
+            yield process
+        finally:
+            process.kill()

@@ -8,6 +8,7 @@ struct ledger *ledger_new(uint32_t channels, uint32_t subscribers) {
     struct ledger *ledger = need(calloc(1, sizeof *ledger));
     ledger->channels = channels;
     ledger->subscribers = subscribers;
+    ledger->measured_from_ns = UINT64_MAX; /* nothing is measured while connections warm up */
     return ledger;
 }
 

@@ -23,7 +23,7 @@ struct ledger {
     uint64_t holes;        /* messages that were skipped */
     uint64_t repeats;      /* messages that came again or after a later one */
     uint64_t strangers;    /* numbers that were never published */
-    uint64_t measured_from_ns;
+    uint64_t measured_from_ns; /* messages due before have no latency */
     struct histogram latency_ns;
     struct {
         uint32_t reached;
