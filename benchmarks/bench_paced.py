@@ -1,7 +1,8 @@
 """Latency at a steady pace: 1,000 WebSockets on one channel, 50 messages a second.
 
 Each message is due at its time, whether or not the ones before have arrived, and latency
-counts from then. A server that cannot keep up has latencies that grow, and they are shown.
+counts from then. A server that falls behind has latencies that grow, and they are shown; one
+that is more than five seconds behind in the end has failed.
 
     python -m benchmarks.bench_paced [--rounds 5] [--seconds 5] [--peers nchan,ws]
 
@@ -15,6 +16,8 @@ from .harness.scenario import Case, NotOffered, Running, Sample, Scenario, run_s
 
 CONNECTIONS = 1_000
 RATE_PER_S = 50
+#: A server that is further behind at the end has no latency worth a figure.
+DRAIN_S = 5
 
 
 def measure(running: Running) -> Sample:
@@ -28,8 +31,14 @@ def measure(running: Running) -> Sample:
             rate_per_s=RATE_PER_S,
             seconds=running.seconds,
             warm_up_s=1,
+            drain_s=DRAIN_S,
         )
     )
+    if result.missing:
+        raise RuntimeError(
+            f"it cannot keep this pace: {result.missing} of {result.published * CONNECTIONS} "
+            f"deliveries had not come {DRAIN_S} s after the last message was published"
+        )
     latency = result.latency
     if latency is None or not latency.count:
         raise RuntimeError("expected deliveries to take the latency of; there were none")

@@ -88,7 +88,9 @@ class Load:
     warm_up_s: float = 0.5
     #: Messages published while everybody is away; 0: no storm.
     storm: int = 0
+    #: How long nothing may come, and how long what was published may take to come.
     patience_s: float = 20
+    drain_s: float = 60
 
     def arguments(self, port: int, template: Path) -> list[str]:
         """Return the command line, for a server on ``port``; writes the request's template."""
@@ -102,7 +104,7 @@ class Load:
                 arguments += ["--hello", text]
             for text in told.recover:
                 arguments += ["--recover", text]
-        for name in ("concurrency", "window", "seconds", "patience_s", "warm_up_s"):
+        for name in ("concurrency", "window", "seconds", "patience_s", "drain_s", "warm_up_s"):
             option = name.removesuffix("_s").replace("_", "-")
             arguments += [f"--{option}", str(getattr(self, name))]
         if self.rate_per_s:

@@ -8,12 +8,13 @@ from pathlib import Path
 __all__ = ["resident_bytes", "tree"]
 
 
-def tree(pid: int) -> tuple[int, ...]:
-    """Return a process and all that descend from it (Linux)."""
-    found = [pid]
+def tree(*pids: int) -> tuple[int, ...]:
+    """Return processes and all that descend from them, each once (Linux)."""
+    found = list(dict.fromkeys(pids))
     for each in found:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, task.read_text(encoding="ascii").split())
+            children = map(int, task.read_text(encoding="ascii").split())
+            found += [child for child in children if child not in found]
     return tuple(found)
 
 

@@ -91,7 +91,7 @@ class Report:
         width = max([len(name) for names in self._results.values() for name in names] + [24])
         lines = [f"{self._head['what']}"]
         for case, rows in self._results.items():
-            lines += ["", f"{case:{width}}{self.unit:>32}{'ours / this':>22}{'client idle':>13}"]
+            lines += ["", f"{case:{width}}{self.unit:>34}{'ours / this':>26}{'client idle':>13}"]
             lines += [self._line(width, server, row) for server, row in rows.items()]
         lines += [f"missing  {server}: {reason}" for server, reason in self.missing.items()]
         lines += [f"FAILED   {server}: {reason}" for server, reason in self.failed.items()]
@@ -101,7 +101,7 @@ class Report:
         ratio, details = row.get("ours_to_this"), row["details"]
         assert isinstance(details, dict)
         idle = details.get("client_idle")
-        cells = f"{server:{width}}{_cell(row):>32}{_cell(ratio) if ratio else '':>22}"
+        cells = f"{server:{width}}{_cell(row):>34}{_cell(ratio) if ratio else '':>26}"
         cells += f"{idle['median']:>13.0%}" if idle else ""
         return cells + (f"   {row['errors']} ERRORS" if row["errors"] else "")
 

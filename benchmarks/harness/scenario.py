@@ -124,8 +124,7 @@ def run_scenario(scenario: Scenario) -> None:
             _say(f"{scenario.name}: round {round_number} of {options.rounds}: {server.name}")
             reason = _measure(scenario, server, cores, options.seconds, report)
             if reason is not None:
-                _say(f"{server.name} failed: {reason}")
-                report.failed[server.name] = reason
+                _say(f"{server.name}: {reason}")
                 servers.remove(server)
     report.finish()
     print(report.table())
@@ -137,8 +136,9 @@ def run_scenario(scenario: Scenario) -> None:
 def _measure(
     scenario: Scenario, server: Peer, cores: Cores, seconds: float, report: Report
 ) -> str | None:
-    """Measure each case on one server; return why it failed, None if it did not."""
+    """Measure each case on one server; return why it is not to be measured again, if so."""
     port = free_port()
+    absent: dict[str, str] = {}
     try:
         with server.running(port, None if scenario.spread else cores.server) as endpoint:
             running = Running(endpoint, port, cores, seconds)
@@ -146,11 +146,17 @@ def _measure(
                 try:
                     sample = case.measure(running)
                 except NotOffered as absence:
-                    report.missing[f"{server.name}, {case.name}"] = str(absence)
+                    absent[case.name] = str(absence)
                 else:
                     report.add(case.name, server.name, sample.value, sample.details, sample.errors)
     except (RuntimeError, OSError) as error:
-        return str(error)
+        report.failed[server.name] = str(error)
+        return f"failed: {error}"
+    if len(absent) == len(scenario.cases):
+        reason = "; ".join(dict.fromkeys(absent.values()))
+        report.missing[server.name] = reason
+        return f"missing: {reason}"
+    report.missing |= {f"{server.name}, {case}": reason for case, reason in absent.items()}
     return None
 
 

@@ -203,12 +203,13 @@ static uint64_t missing(const struct load *load) {
 
 /* Wait until everybody has everything that was published, or nothing comes any more. */
 static void drain(struct load *load) {
+    uint64_t until = now_ns() + to_ns(load->options.drain_s);
     load->progress_ns = load->now_ns = now_ns();
-    while (load->ledger->complete < load->ledger->published && !out_of_patience(load)) turn(load, patience_ends(load));
+    while (load->ledger->complete < load->ledger->published && !out_of_patience(load) && load->now_ns < until)
+        turn(load, patience_ends(load) < until ? patience_ends(load) : until);
 }
 
-static void print_time(const struct load *load, const struct stopwatch *from, const struct stopwatch *to) {
-    (void)load;
+static void print_time(const struct stopwatch *from, const struct stopwatch *to) {
     double wall_s = seconds(to->at_ns - from->at_ns);
     printf(",\"seconds\":%.6f,\"client_cpu_s\":%.6f,\"client_idle\":%.4f", wall_s, to->cpu_s - from->cpu_s,
            wall_s > 0 ? seconds(to->waited_ns - from->waited_ns) / wall_s : 0);
@@ -222,9 +223,7 @@ static void print_counts(const struct load *load) {
            (unsigned long long)ledger->strangers, (unsigned long long)missing(load));
 }
 
-void print_latency(const struct histogram *latency_ns);
-
-void print_latency(const struct histogram *latency_ns) {
+static void print_latency(const struct histogram *latency_ns) {
     printf("\"count\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f",
            (unsigned long long)latency_ns->count, (double)histogram_percentile(latency_ns, 50) / 1e3,
            (double)histogram_percentile(latency_ns, 99) / 1e3, (double)histogram_percentile(latency_ns, 99.9) / 1e3,
@@ -242,7 +241,7 @@ static void run_publishing(struct load *load) {
     received = load->ledger->deliveries - received;
     complete = load->ledger->complete - complete;
     drain(load);
-    print_time(load, &from, &to);
+    print_time(&from, &to);
     printf(",\"deliveries_per_s\":%.1f,\"messages_per_s\":%.1f,\"latency\":{",
            (double)received / seconds(to.at_ns - from.at_ns), (double)complete / seconds(to.at_ns - from.at_ns));
     print_latency(&load->ledger->latency_ns);
@@ -265,7 +264,7 @@ static void run_storm(struct load *load) {
     double rejoin_s = join_all(load);
     drain(load);
     struct stopwatch to = stopwatch_of(load);
-    print_time(load, &from, &to);
+    print_time(&from, &to);
     printf(",\"rejoin_s\":%.6f", rejoin_s);
 }
 

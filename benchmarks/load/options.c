@@ -32,11 +32,12 @@ static const char help[] =
     "  --seconds S        how long to measure (1)\n"
     "  --warm-up S        how long to publish before (0.5)\n"
     "  --storm M          drop all connections, publish M messages, come back, get them all\n"
-    "  --patience S       how long nothing may happen (10)\n";
+    "  --patience S       how long nothing may happen (10)\n"
+    "  --drain S          how long what was published may take to come in the end (60)\n";
 
 enum {
     PORT = 256, WS, SSE, PATH, HELLO, RECOVER, READY, PING, PONG, CHANNELS, CONCURRENCY, HOLD,
-    PUBLISH, PUBLISH_PORT, RESP, WINDOW, RATE, SECONDS, WARM_UP, STORM, PATIENCE, HELP,
+    PUBLISH, PUBLISH_PORT, RESP, WINDOW, RATE, SECONDS, WARM_UP, STORM, PATIENCE, DRAIN, HELP,
 };
 
 static const struct option names[] = {
@@ -61,6 +62,7 @@ static const struct option names[] = {
     {"warm-up", required_argument, NULL, WARM_UP},
     {"storm", required_argument, NULL, STORM},
     {"patience", required_argument, NULL, PATIENCE},
+    {"drain", required_argument, NULL, DRAIN},
     {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
 };
@@ -92,7 +94,7 @@ static struct group *new_group(struct options *options, bool sse, double connect
 
 struct options options_read(int argc, char **argv) {
     struct options options = {
-        .channels = 1, .concurrency = 100, .window = 1, .seconds = 1, .warm_up_s = 0.5, .patience_s = 10,
+        .channels = 1, .concurrency = 100, .window = 1, .seconds = 1, .warm_up_s = 0.5, .patience_s = 10, .drain_s = 60,
     };
     struct group *group = NULL;
     int code, index;
@@ -122,6 +124,7 @@ struct options options_read(int argc, char **argv) {
         case WARM_UP: options.warm_up_s = number(optarg, what, 0, 60); break;
         case STORM: options.storm = (uint32_t)number(optarg, what, 1, 10000); break;
         case PATIENCE: options.patience_s = number(optarg, what, 0.1, 600); break;
+        case DRAIN: options.drain_s = number(optarg, what, 0.1, 3600); break;
         case HELP: fputs(help, stdout); exit(0);
         }
     }

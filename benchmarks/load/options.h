@@ -36,6 +36,7 @@ struct options {
     double warm_up_s;
     uint32_t storm; /* messages published while nobody is connected; 0: no storm */
     double patience_s;
+    double drain_s;
 };
 
 /* Read the command line; ends the program with a sentence when it makes no sense. */
