@@ -13,6 +13,9 @@ from benchmarks.peers import PAYLOAD_BYTES
 
 __all__ = ["Report", "spread"]
 
+#: A load client that waits for work for a smaller part of the time may be what is measured.
+_LEAST_IDLE = 0.1
+
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, least and greatest of ``values``, to four significant digits."""
@@ -103,6 +106,7 @@ class Report:
         idle = details.get("client_idle")
         cells = f"{server:{width}}{_cell(row):>34}{_cell(ratio) if ratio else '':>26}"
         cells += f"{idle['median']:>13.0%}" if idle else ""
+        cells += "   CLIENT BUSY" if idle and idle["median"] < _LEAST_IDLE else ""
         return cells + (f"   {row['errors']} ERRORS" if row["errors"] else "")
 
     def write(self) -> Path:

@@ -23,6 +23,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
     for ours, theirs in ((100.0, 50.0), (300.0, 100.0)):
         report.add("case", "ours", ours, {"client_idle": 0.5}, 0)
         report.add("case", "theirs", theirs, {"client_idle": 0.25}, 1)
+        report.add("case", "fast", theirs, {"client_idle": 0.05}, 0)
     report.missing["nowhere"] = "it is not installed: install it"
     report.failed["broken"] = "it ended with status 1"
     report.finish()
@@ -48,6 +49,7 @@ def test_the_table_tells_what_is_missing_and_wrong(report: Report) -> None:
     assert "missing  nowhere: it is not installed: install it" in table
     assert "FAILED   broken: it ended with status 1" in table
     assert "2 ERRORS" in table
+    assert [line.split()[0] for line in table.splitlines() if "CLIENT BUSY" in line] == ["fast"]
 
 
 def test_spread_has_four_digits() -> None:
