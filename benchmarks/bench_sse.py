@@ -1,0 +1,39 @@
+"""Server-sent events: one channel, 1,000 event streams, one message at a time.
+
+The WebSockets of the servers that have both run in the same rounds, for comparison.
+
+    python -m benchmarks.bench_sse [--rounds 5] [--seconds 3] [--peers nchan]
+
+Prints a table and writes benchmarks/results/sse.json.
+"""
+
+from __future__ import annotations
+
+from .harness.fan_out import fan_out
+from .harness.scenario import Case, NotOffered, Running, Sample, Scenario, run_scenario
+
+
+def web_sockets(running: Running) -> Sample:
+    """Measure the same over WebSockets, where there are event streams to compare."""
+    if running.endpoint.sse is None:
+        raise NotOffered("it offers no event stream")
+    return fan_out(running, 1_000)
+
+
+SCENARIO = Scenario(
+    name="sse",
+    what="SSE fan-out, one channel, 200-byte messages",
+    unit="deliveries/s",
+    cases=[
+        Case("1,000 streams, one at a time", lambda running: fan_out(running, 1_000, sse=True)),
+        Case(
+            "1,000 streams, ten on their way",
+            lambda running: fan_out(running, 1_000, window=10, sse=True),
+        ),
+        Case("1,000 WebSockets, one at a time", web_sockets),
+    ],
+)
+
+
+if __name__ == "__main__":
+    run_scenario(SCENARIO)
