@@ -36,7 +36,6 @@ PEER = ServedPeer(
             '{"id":1,"method":0,"params":{}}',
             '{"id":2,"method":1,"params":{"channel":"bench"}}',
         ),
-        skip=2,
         ready='"id":2',
     ),
     # One core is what each server gets; more threads of Go's would only contend for it.
