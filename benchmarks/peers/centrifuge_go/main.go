@@ -25,10 +25,8 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	http.Handle("/connection/websocket", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
-		// Connections that are idle keep no buffer for what they might write.
-		UseWriteBufferPool: true,
-	}))
+	// A pool of write buffers would save memory and cost some speed; it is off by default.
+	http.Handle("/connection/websocket", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{}))
 	http.HandleFunc("/publish", func(w http.ResponseWriter, r *http.Request) {
 		body, err := ioutil.ReadAll(http.MaxBytesReader(w, r.Body, maxBodySize))
 		if err != nil {
