@@ -1,4 +1,8 @@
-"""Django Channels with its layer in memory, on uvicorn: a consumer in one group."""
+"""Django Channels with its layer in memory, on uvicorn: consumers in one group.
+
+Its makers mean that layer for development: each receipt looks through the queues of all
+consumers, so its cost grows with the square of their number.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from ._python import PythonPackages
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="Django Channels",
+    name="Django Channels, in memory",
     program=PythonPackages(
         name="django_channels", shown=("channels", "Django", "uvicorn", "uvloop", "websockets")
     ),

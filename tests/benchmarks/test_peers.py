@@ -45,7 +45,7 @@ def test_the_peers_of_the_table_are_there() -> None:
     assert set(PEERS) == {
         "broadcaster",
         "Centrifuge (Go)",
-        "Django Channels",
+        "Django Channels, in memory",
         "FastAPI, queue a connection",
         "nchan",
         "python-socketio",
