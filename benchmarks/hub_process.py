@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +22,11 @@ _PATIENCE_S = 20
 
 
 class RunningHub(NamedTuple):
-    """Where a hub and its Valkey are."""
+    """Where a hub and its Valkey are, and the hub's process."""
 
     url: str
     redis_url: str
+    pid: int
 
 
 def address_in(line: str) -> str | None:
@@ -35,21 +36,47 @@ def address_in(line: str) -> str | None:
 
 
 @contextlib.contextmanager
-def running_hub() -> Iterator[RunningHub]:
-    """Run an insecure hub with its own Valkey on a free port, for the time of the context."""
+def running_hub(
+    *,
+    port: int = 0,
+    redis_url: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    core: int | None = None,
+    module: str = "hub.cli",
+) -> Iterator[RunningHub]:
+    """Run a hub for the time of the context, on a free port unless one is named.
+
+    It is insecure and has its own Valkey, unless ``settings`` (``FANWIRE_*``) and
+    ``redis_url`` say otherwise. With ``core`` it has that one only. ``module`` is what is run.
+
+    Raises:
+        RuntimeError: it ended before it accepted connections.
+    """
     with tempfile.TemporaryDirectory(prefix="fw-") as directory:
         data = Path(directory) / "data"
+        environment = {
+            **os.environ,
+            "FANWIRE_PORT": str(port),
+            "FANWIRE_DATA_DIR": str(data),
+            "FANWIRE_LOG_LEVEL": "warning",
+            "FANWIRE_INSECURE": "true",
+            **({} if redis_url is None else {"FANWIRE_REDIS_URL": redis_url}),
+            **(settings or {}),
+        }
         process = subprocess.Popen(
-            [sys.executable, "-m", "hub.cli", "serve", "--insecure", "--port", "0",
-             "--data-dir", str(data), "--log-level", "warning"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [sys.executable, "-m", module, "serve"],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         try:
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
             assert process.stdout is not None
             url = address_in(process.stdout.readline())
             if url is None:
                 raise RuntimeError(f"the hub ended with status {process.wait(_PATIENCE_S)}")
-            yield RunningHub(url, (data / "redis.url").read_text(encoding="ascii").strip())
+            if redis_url is None:
+                redis_url = (data / "redis.url").read_text(encoding="ascii").strip()
+            yield RunningHub(url, redis_url, process.pid)
         finally:
             process.terminate()
             process.wait(_PATIENCE_S)
