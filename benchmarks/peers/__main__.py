@@ -20,7 +20,7 @@ def prepare(peer: Peer) -> str | None:
 def main() -> None:
     """Prepare all and print a table."""
     for peer in all_peers():
-        print(f"{peer.name:<28} ", end="", flush=True)
+        print(f"{peer.name:<24} ", end="", flush=True)
         reason = prepare(peer)
         versions = ", ".join(f"{name} {version}" for name, version in peer.versions().items())
         print(f"ready    {versions}" if reason is None else f"missing  {reason}")

@@ -14,7 +14,7 @@ from ._peer import ServedPeer
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="Centrifuge (Go)",
+    name="centrifuge-go",
     program=GoProgram(
         name="centrifuge_go",
         # The last four are what the library is built from and its package does not ask for.

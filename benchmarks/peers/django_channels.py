@@ -13,7 +13,7 @@ from ._python import PythonPackages
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="Django Channels, in memory",
+    name="django-channels-memory",
     program=PythonPackages(
         name="django_channels", shown=("channels", "Django", "uvicorn", "uvloop", "websockets")
     ),

@@ -9,7 +9,7 @@ from ._python import PythonPackages
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="FastAPI, queue a connection",
+    name="fastapi-queue",
     program=PythonPackages(
         name="fastapi_queue", shown=("fastapi", "uvicorn", "uvloop", "websockets")
     ),

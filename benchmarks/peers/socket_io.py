@@ -9,7 +9,7 @@ from ._peer import ServedPeer
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="Socket.IO (Node)",
+    name="socket.io",
     program=NodePackages("socket_io"),
     # "40" connects to the default namespace; 0{...} opens Engine.IO and 40{...} answers.
     ws=Subscribe(

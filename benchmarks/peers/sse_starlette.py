@@ -9,7 +9,7 @@ from ._python import PythonPackages
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="sse-starlette, generator",
+    name="sse-starlette",
     program=PythonPackages(
         name="sse_starlette", shown=("sse-starlette", "fastapi", "uvicorn", "uvloop")
     ),

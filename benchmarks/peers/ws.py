@@ -9,7 +9,7 @@ from ._peer import ServedPeer
 __all__ = ["PEER"]
 
 PEER = ServedPeer(
-    name="ws (Node)",
+    name="ws",
     program=NodePackages("ws"),
     ws=Subscribe(path="/"),
     environment={"NODE_ENV": "production"},
