@@ -27,9 +27,6 @@ class DebianPackages:
             f"apt-get install --no-install-recommends {' '.join(self.names)}"
         )
 
-    def prepare(self) -> None:
-        """Do nothing: installing them takes the rights of the administrator."""
-
     def versions(self) -> dict[str, str]:
         """Return the versions of those that are installed."""
         if shutil.which("dpkg-query") is None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from . import Endpoint, Subscribe, http_publish, payload
-from ._preparation import Preparation
 from ._server import running_server
 
 __all__ = ["Program", "ServedPeer"]
@@ -16,8 +15,23 @@ __all__ = ["Program", "ServedPeer"]
 _PUBLISH_PATH = "/publish"
 
 
-class Program(Preparation, Protocol):
-    """A server that is built first and then serves on the port it is told."""
+class Program(Protocol):
+    """A server that is built first and then serves on the port it is told.
+
+    Its adapters are in ``_python.py``, ``_node.py`` and ``_go.py``.
+    """
+
+    def missing(self) -> str | None:
+        """Return what is not there and how to get it; None when all is."""
+
+    def prepare(self) -> None:
+        """Build what is missing and can be built; PreparationError where that fails.
+
+        Does nothing where all is there already.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what is there, by name."""
 
     def command(self, port: int) -> list[str]:
         """Return how to serve on ``127.0.0.1:port``."""

@@ -1,8 +1,7 @@
-"""What a peer is made of, built under ``build/peers``: the port, and what its adapters share.
+"""How what a peer is made of comes under ``build/peers``: by running tools, once.
 
-Adapters stand beside it: ``_python.py``, ``_node.py``, ``_go.py`` and ``_debian.py``. Nothing
-here starts a server, and nothing installs packages of the operating system: that is the
-user's to do, so :meth:`Preparation.missing` names the command.
+Nothing here starts a server, and nothing installs packages of the operating system: that is
+the user's to do, so the reason of a peer that cannot run names the command.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import hashlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-__all__ = ["BUILD", "HERE", "NOT_BUILT", "Preparation", "PreparationError", "Stamp", "run"]
+__all__ = ["BUILD", "HERE", "NOT_BUILT", "PreparationError", "Stamp", "run"]
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "peers"
@@ -26,22 +24,6 @@ _LINES_SHOWN = 5
 
 class PreparationError(Exception):
     """Something could not be built; the message ends with what the failing program said."""
-
-
-class Preparation(Protocol):
-    """What must be there before a peer can run."""
-
-    def missing(self) -> str | None:
-        """Return what is not there and how to get it; None when all is."""
-
-    def prepare(self) -> None:
-        """Build what is missing and can be built; PreparationError where that fails.
-
-        Does nothing where all is there already.
-        """
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions of what is there, by name."""
 
 
 class Stamp:
