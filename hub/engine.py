@@ -17,6 +17,7 @@ from channels.cursor import CursorPosition
 from channels.errors import StoreUnavailable
 from channels.position import Position
 from channels.publication import Publication
+from hub.recovery import Recovery
 from hub.room import Member, Room, Subscriber, Traffic
 from services.event_log import EventLog, Gap, Recovered
 from services.follower import Follower
@@ -57,6 +58,7 @@ class Engine:
         "_leaving",
         "_linger_s",
         "_log",
+        "_recovery",
         "_rooms",
         "traffic",
     )
@@ -78,6 +80,7 @@ class Engine:
         self._log = log
         self._linger_s = linger_s
         self._check_store = check_store
+        self._recovery = Recovery(log, check_store=check_store)
         self._rooms: dict[str, Room] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -151,8 +154,7 @@ class Engine:
             since = CursorPosition(Position(room.position.epoch, since.position.offset), since.id)
         if since.position == room.position and since.id in {"", room.id}:
             return here  # it missed nothing: most reconnects after a short break
-        self._check_store()
-        return await self._log.recover(room.channel, since.position, since.id)
+        return await self._recovery.recover(room, since)
 
     async def _recent(self, room: Room, limit: int) -> Recovered:
         page = await self._log.read(room.channel, limit=limit, reverse=True)
@@ -196,4 +198,5 @@ class Engine:
         for room in list(self._rooms.values()):
             async with room.lock:  # somebody may be on the way in
                 await self._follower.stop(room.channel)
+        await self._recovery.close()  # last: who came in before us may have asked only now
         self._rooms.clear()

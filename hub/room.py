@@ -15,6 +15,7 @@ from channels.errors import UsageError
 from channels.position import Position
 from channels.publication import Publication
 from hub.frame import Frame
+from hub.tail import Tail
 from services.event_log import Gap
 
 __all__ = ["Member", "Room", "Subscriber", "Traffic"]
@@ -135,6 +136,7 @@ class Room:
         "lock",
         "position",
         "seen",
+        "tail",
     )
 
     def __init__(self, channel: Channel, traffic: Traffic | None = None) -> None:
@@ -142,6 +144,8 @@ class Room:
         self.position = Position("", 0)
         #: Id of the publication at ``position``.
         self.id = ""
+        #: What came last, while somebody who came back asked for it lately.
+        self.tail = Tail()
         #: Publications that came through since the room opened.
         self.seen = 0
         self._traffic = traffic or Traffic()
@@ -188,6 +192,7 @@ class Room:
         """Give a publication to everybody."""
         self.position = publication.position
         self.id = publication.id
+        self.tail.append(publication)
         self.seen += 1
         self._traffic.publications += 1
         self._traffic.deliveries += len(self)
@@ -201,6 +206,7 @@ class Room:
     def on_gap(self, gap: Gap, top: Position, top_id: str) -> None:
         """Tell everybody that publications were missed."""
         self.position, self.id = top, top_id
+        self.tail.forget()
         for subscriber in tuple(self._settled):
             subscriber.lose(self.channel.name, gap, top, top_id)
         for member in tuple(self._joining.values()):

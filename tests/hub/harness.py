@@ -178,11 +178,14 @@ class World:
         reverse: bool = False,
     ) -> Page:
         """Return a page, like ``EventLog.read``."""
-        await self._turn("read")
-        found = self.entries[since.offset if since else 0 :]
+        await self._turn("before read")
+        after = since.offset if since else 0
+        found = self.entries[max(after, self.first - 1) :]
         if reverse:
-            found = list(reversed(self.entries[: since.offset - 1] if since else self.entries))
-        return Page(found[:limit], self.top, self.top_id)
+            found = self.entries[self.first - 1 : after - 1 if since else None][::-1]
+        page = Page(found[:limit], self.top, self.top_id)
+        await self._turn("read")
+        return page
 
     # -- Events ----------------------------------------------------------------------------
 
@@ -215,6 +218,8 @@ class Reader:
     def __init__(self, engine: Engine, *, stays: bool = False, log: EventLog | None = None) -> None:
         self.engine = engine
         self.stays = stays
+        #: How many publications it wants to see when it joins without a position.
+        self.recent = 0
         #: Where it stands; None before it joined for the first time.
         self.position: Position | None = None
         self.id = ""
@@ -255,7 +260,7 @@ class Reader:
     async def join(self, channel: Channel) -> None:
         """Join, or come back from where it stands."""
         since = None if self.position is None else CursorPosition(self.position, self.id)
-        joined = await self.engine.join(channel, self, since)
+        joined = await self.engine.join(channel, self, since, recent=self.recent)
         self.inside = True
         self.wants_back.clear()
         if joined.gap is not None:
@@ -269,6 +274,10 @@ class Reader:
                 raise Violation(f"recovered to {self.position}, told {joined.position}")
         self.position, self.id = joined.position, joined.id
         joined.release()
+
+    def reload(self) -> None:
+        """Forget where it stands, as a page does; it must not be inside."""
+        self.position, self.id = None, ""
 
     def leave(self, channel: str = "chat") -> None:
         """Leave the channel."""

@@ -40,6 +40,9 @@ class _Story:
                 return
             self._finish()
         elif not self.reader.inside:
+            if self.random.random() < 0.3:
+                self.reader.reload()
+                self.reader.recent = self.random.randrange(3)
             if self.random.random() < 0.6:
                 self.joining = asyncio.create_task(self.reader.join(channel()))
         elif self.random.random() < 0.15:
@@ -75,7 +78,7 @@ def _change_world(world: World, random: Random) -> None:
     elif chance < 0.94:
         world.trim(random.randint(0, 3))
     elif chance < 0.96:
-        world.failing ^= {random.choice(["start", "recover"])}
+        world.failing ^= {random.choice(["start", "read", "recover"])}
 
 
 async def run_model(seed: int) -> int:
@@ -93,6 +96,9 @@ async def run_model(seed: int) -> int:
     ]
     for _ in range(_STEPS):
         _change_world(world, random)
+        if random.random() < 0.1:  # as when it was kept long enough
+            for room in engine.rooms.values():
+                room.tail.forget()
         for story in stories:
             story.step()
         for _ in range(random.randrange(4)):

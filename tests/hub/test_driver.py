@@ -110,7 +110,7 @@ async def test_what_comes_live_comes_after_the_reply() -> None:
     desk.world.pump()
 
     def publish(name: str) -> None:
-        if name == "recover":
+        if name == "read":
             desk.world.publish(2)
             desk.world.pump()
 

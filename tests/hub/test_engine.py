@@ -138,7 +138,7 @@ async def test_a_failed_recovery_lets_nobody_in() -> None:
     """What was joined already is left again."""
     world = World()
     world.publish(5)
-    world.failing.add("recover")
+    world.failing |= {"read", "recover"}
     engine = world.engine(linger_s=0)
     reader = Reader(engine)
     reader.position, reader.id = Position("e1", 2), "id-e1-2"
@@ -215,7 +215,7 @@ async def test_nothing_missed_needs_no_reading() -> None:
     reader = Reader(engine)
     await reader.join(channel())
     reader.leave()
-    world.failing.add("recover")
+    world.failing |= {"read", "recover"}
     await reader.join(channel())
     await engine.close()
 
@@ -226,7 +226,7 @@ async def test_the_same_position_with_another_id_is_read() -> None:
     world.publish(3)
     engine = world.engine()
     await Reader(engine).join(channel())
-    world.failing.add("recover")
+    world.failing |= {"read", "recover"}
     with pytest.raises(StoreUnavailable):
         await engine.join(
             channel(), Reader(engine), CursorPosition(Position("e1", 3), "id-of-another")

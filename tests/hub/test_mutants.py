@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 import hub.engine as engine_module
+import hub.recovery as recovery_module
 import hub.room as room_module
 from channels.cursor import CursorPosition
 from channels.position import Position
@@ -15,6 +16,7 @@ from channels.publication import Publication
 from hub.engine import Engine, Joined
 from hub.frame import Frame
 from hub.room import Member, Room
+from hub.tail import Tail
 from services.event_log import Gap, Recovered
 
 from .harness import Violation
@@ -120,17 +122,62 @@ class ReadsBeforeEntering(Engine):
     """Recovers first and lets in afterwards."""
 
     async def join(
-        self, channel: object, subscriber: object, since: CursorPosition | None = None
+        self,
+        channel: object,
+        subscriber: object,
+        since: CursorPosition | None = None,
+        *,
+        recent: int = 0,
     ) -> Joined:
         """Leave a hole between the two."""
-        early = await super().join(channel, subscriber, since)  # type: ignore[arg-type]  # as given
+        early = await super().join(channel, subscriber, since, recent=recent)  # type: ignore[arg-type]  # as given
         self.leave("chat", subscriber)  # type: ignore[arg-type]  # as given
         late = await super().join(channel, subscriber)  # type: ignore[arg-type]  # as given
         return early._replace(member=late.member)
 
 
+class StartsTooLate(Tail):
+    """Leaves the first one out of what a reader missed."""
+
+    def recover(self, since: Position, id: str = "") -> Recovered | None:
+        """Return too little."""
+        found = super().recover(since, id)
+        return found and found._replace(publications=found.publications[1:])
+
+
+class ReachesTooFar(Tail):
+    """Serves those who missed more than it has."""
+
+    def recover(self, since: Position, id: str = "") -> Recovered | None:
+        """Return what there is, whatever is missing."""
+        return super().recover(Position(since.epoch, max(since.offset, self.base)))
+
+
+class StaysBehind(Tail):
+    """Does not take what the room is told, and does not admit it."""
+
+    def append(self, publication: Publication) -> None:
+        """Take nothing."""
+
+    def holds(self, position: Position, id: str) -> bool:
+        """Say yes."""
+        return self.epoch != ""
+
+
+class SurvivesGaps(Tail):
+    """Goes on when the room is told of a gap, and does not admit it."""
+
+    def forget(self) -> None:
+        """Forget nothing."""
+
+    def holds(self, position: Position, id: str) -> bool:
+        """Say yes."""
+        return self.epoch != ""
+
+
 ROOMS = [DropsOne, RepeatsOne, SwapsTwo, HidesGaps]
 MEMBERS = [HoldsNothing, ForgetsGaps, ReleasesEarly, TellsEverythingHeld, GoesOnAfterLeaving]
+TAILS = [StartsTooLate, ReachesTooFar, StaysBehind, SurvivesGaps]
 ENGINES = [TrustsThePosition, ReadsBeforeEntering]
 
 
@@ -155,6 +202,16 @@ async def test_broken_members_are_noticed(
 ) -> None:
     """So does one that does not hold back, or lets go of, what it should."""
     monkeypatch.setattr(room_module, "Member", broken)
+    with pytest.raises(Violation):
+        await _run_until_noticed()
+
+
+@pytest.mark.parametrize("broken", TAILS)
+async def test_broken_tails_are_noticed(
+    broken: type[Tail], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does a memory that has a hole, or is older than the room."""
+    monkeypatch.setattr(recovery_module, "Tail", broken)
     with pytest.raises(Violation):
         await _run_until_noticed()
 

@@ -9,6 +9,7 @@ from channels.position import Position
 from hub import room as room_module
 from hub.frame import Frame
 from hub.room import Room
+from hub.tail import Tail
 from services.event_log import Gap
 
 from .harness import channel, publication
@@ -259,3 +260,12 @@ def test_leaving_twice_does_nothing(room: Room) -> None:
     room.leave(listener)
     room.leave(listener)
     assert len(room) == 0
+
+
+def test_the_tail_follows_the_room(room: Room) -> None:
+    """It takes what the room is told, and is forgotten with a gap."""
+    room.tail = Tail(at(5), room.id, keep=100)
+    room.on_publication(publication(6))
+    assert room.tail.holds(at(6), "id-e1-6")
+    room.on_gap(Gap.TRIMMED, at(6), "id-e1-6")
+    assert not room.tail.holds(at(6), "id-e1-6")
