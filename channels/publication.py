@@ -123,7 +123,7 @@ class Publication:
 
     Attributes:
         channel: name of the channel.
-        epoch, offset: its position in the channel's log.
+        epoch, offset, position: where it stands in the channel's log.
         id: what tells two publications at the same offset apart after history forked.
         previous: id of the publication before it, "" if it is the first of its epoch. Only a
             message tells; None for what was read from the log.
@@ -133,7 +133,17 @@ class Publication:
         wire: the finished push, newline-free JSON.
     """
 
-    __slots__ = ("_object_start", "channel", "epoch", "id", "key", "offset", "previous", "wire")
+    __slots__ = (
+        "_object_start",
+        "channel",
+        "epoch",
+        "id",
+        "key",
+        "offset",
+        "position",
+        "previous",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -149,6 +159,7 @@ class Publication:
         self.channel = channel
         self.epoch = epoch
         self.offset = offset
+        self.position = Position(epoch, offset)
         self.id = id
         self.wire = wire
         self.previous = previous
@@ -192,11 +203,6 @@ class Publication:
         prefix = publication_prefix(channel)
         wire = b"%b%d,%b}}" % (prefix, offset, body)
         return cls(channel, epoch, offset, id, wire, len(prefix) - len(_OBJECT_START))
-
-    @property
-    def position(self) -> Position:
-        """Where it stands."""
-        return Position(self.epoch, self.offset)
 
     @property
     def object(self) -> bytes:

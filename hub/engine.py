@@ -9,6 +9,7 @@ believe that the other one listened.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from channels.cursor import CursorPosition
 from channels.errors import StoreUnavailable
 from channels.position import Position
 from channels.publication import Publication
+from hub.fanout import Fanout
 from hub.recovery import Recovery
-from hub.room import Member, Room, Subscriber, Traffic
+from hub.room import Member, Room, Subscriber
+from hub.traffic import Traffic
 from services.event_log import EventLog, Gap, Recovered
 from services.follower import Follower
 
@@ -54,6 +57,7 @@ class Engine:
     __slots__ = (
         "_check_store",
         "_closing",
+        "_fanout",
         "_follower",
         "_leaving",
         "_linger_s",
@@ -70,12 +74,17 @@ class Engine:
         *,
         linger_s: float = 1.0,
         check_store: Callable[[], None] = lambda: None,
+        fanout: Fanout | None = None,
     ) -> None:
         """Make the rooms of a node.
 
         ``check_store`` raises ``StoreUnavailable`` while Redis is away. Joins of one channel
         wait for each other, so a thousand of them would wait for a thousand time-outs.
         """
+        if fanout is None:
+            # Not the loop's own time: uvloop's counts milliseconds, too coarse for lags.
+            fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic)
+        self._fanout = fanout
         self._follower = follower
         self._log = log
         self._linger_s = linger_s
@@ -125,7 +134,7 @@ class Engine:
 
     async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:
         while not self._closing:
-            room = self._rooms.setdefault(channel.name, Room(channel, self.traffic))
+            room = self._rooms.setdefault(channel.name, Room(channel, self._fanout, self.traffic))
             async with room.lock:
                 if self._closing or self._rooms.get(channel.name) is not room:
                     continue  # it closed while we waited for the lock

@@ -1,6 +1,6 @@
 """A feed: the publications of a few channels as server-sent events, with one cursor.
 
-Decides what is written and when it ends; the transport (``transports/sse.py``) writes. Every
+Decides what is written and when it ends; the transport writes (``transports/sse.py``). Every
 event carries an ``id:`` that says how far the reader got on all its channels, so whoever
 reconnects with the last one it saw misses nothing and gets nothing twice. What cannot be
 made good is told in an event ``gap``.
@@ -34,7 +34,9 @@ from channels.errors import Disconnect, Disconnects
 from channels.identity import Identity
 from channels.position import Position
 from hub.engine import Engine, Joined
-from hub.frame import Frame
+from hub.frame import Batch, Frame, Standing, chunk
+from hub.frame_queue import Entry
+from hub.outbox import Outbox
 from services.event_log import Gap
 
 __all__ = ["Feed", "encode_event_block", "retry_ms"]
@@ -74,24 +76,21 @@ class Feed:
     """One reader of channels: a subscriber of their rooms, a client of the node.
 
     :meth:`open` joins them, then :meth:`take` gives what is to be written; when it has
-    nothing, wait for :attr:`ready`. :meth:`close` must be called in the end.
+    nothing, :attr:`outbox` says when it does. :meth:`close` must be called in the end.
     """
 
     __slots__ = (
-        "_bytes",
         "_channels",
         "_engine",
         "_heartbeat_s",
         "_identity",
-        "_limit",
         "_loop",
         "_parts",
-        "_pending",
         "_single",
         "_timers",
         "_wall",
         "closing",
-        "ready",
+        "outbox",
     )
 
     def __init__(
@@ -108,17 +107,15 @@ class Feed:
         self._channels = {channel.name: channel for channel in channels}
         self._single = len(self._channels) == 1
         self._identity = identity
-        self._limit = limit_bytes
         self._heartbeat_s = heartbeat_s
         self._wall = wall
         self._loop = asyncio.get_running_loop()
-        #: Part of the cursor by channel, as of the last event queued.
+        #: Part of the cursor by channel, as of the last event written.
         self._parts: dict[str, bytes] = {}
-        self._pending: list[bytes] = []
-        self._bytes = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        #: Set while there is something to take, or the feed is at its end.
-        self.ready = asyncio.Event()
+        #: What waits. A transport that sets ``write`` takes HTTP chunks, live ones; its
+        #: ``on_ready`` is also called when the feed is at its end.
+        self.outbox = Outbox(limit_bytes, engine.traffic)
         #: Why the feed ends after what :meth:`take` still gives; None while it goes on.
         self.closing: Disconnect | None = None
 
@@ -183,16 +180,16 @@ class Feed:
             elif since is None or from_recent:
                 self._stand(name, result.position, result.id)
         start = encode_event_block("start", {}, id=self._cursor())
-        self._queue(b"retry: %d\n%b" % (retry_ms(), start))
+        # The reader asked for all this, so it does not count against its limit.
+        push = self.outbox.push_backlog
+        push(b"retry: %d\n%b" % (retry_ms(), start))
         for name, result in joined.items():
             if gap := lost.get(name):
-                self._tell_gap(name, gap, result.position, result.id)
+                push(_gap_notice(name, gap, result.position, result.id))
             else:
                 for publication in result.publications:
-                    self._queue(self._block(Frame(publication)))
-                self._stand(name, result.position, result.id)
-        # The reader asked for all this, so it does not count against its limit.
-        self._limit += self._bytes
+                    push(Frame(publication))
+                push(Standing(name, _part(name, result.position, result.id)))
 
     def _start_timers(self) -> None:
         self._set_timer("heartbeat", self._heartbeat_s, self._beat)
@@ -208,31 +205,32 @@ class Feed:
         self._timers[name] = self._loop.call_later(delay_s, action)
 
     def _beat(self) -> None:
-        if not self._pending:
-            self._queue(_HEARTBEAT)
+        if not self.outbox:
+            self.outbox.push(_HEARTBEAT)
         self._set_timer("heartbeat", self._heartbeat_s, self._beat)
 
     def _warn(self) -> None:
         expires_at = self._identity.expires_at or 0
         data = {"expires_at": expires_at, "expires_in": round(expires_at - self._wall())}
-        self._queue(encode_event_block("auth-expiring", data))
+        self.outbox.push_backlog(encode_event_block("auth-expiring", data))
 
     # -- from the rooms --------------------------------------------------------------------
 
-    def deliver(self, frame: Frame) -> None:
-        """Queue a live publication; a reader that owes too much is let go."""
-        if self.closing is None:
-            self._queue(self._block(frame))
-            if self._bytes > self._limit:
-                # What waits would only delay the goodbye; the reader recovers it.
-                self._pending.clear()
-                self._bytes = 0
-                self.end(Disconnects.SLOW)
+    def deliver(self, batch: Batch) -> None:
+        """Write or queue live publications; a reader that owes too much is let go."""
+        if (write := self.outbox.write) is not None:
+            # A chunk of a feed of one channel is made once and shared by all such feeds.
+            write(batch.chunk if self._single else chunk(b"".join(map(self._encode, batch.frames))))
+        elif self.closing is None and not self.outbox.push_batch(batch):
+            # What waits would only delay the goodbye; the reader recovers it.
+            self.outbox.clear()
+            self._engine.traffic.dropped("slow")
+            self.end(Disconnects.SLOW)
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
         """Queue the news that publications are lost to this reader."""
         if self.closing is None:
-            self._tell_gap(channel, gap, top, top_id)
+            self.outbox.push_backlog(_gap_notice(channel, gap, top, top_id))
 
     # -- from the node ---------------------------------------------------------------------
 
@@ -245,17 +243,20 @@ class Feed:
         """Say goodbye after what is queued; the second time does nothing."""
         if self.closing is None:
             goodbye = {"code": disconnect.code, "reason": disconnect.reason}
-            self._queue(b"retry: %d\n%b" % (retry_ms(), encode_event_block("close", goodbye)))
+            block = encode_event_block("close", goodbye)
+            self.outbox.push_backlog(b"retry: %d\n%b" % (retry_ms(), block))
             self.closing = disconnect
             self._leave()
+            self.outbox.on_ready()
 
     def close(self) -> None:
         """Leave everything behind: the reader is gone."""
         if self.closing is None:
             self.closing = Disconnects.CLOSED
+        self.outbox.write = None
         self._leave()
-        self._pending.clear()
-        self.ready.set()
+        self.outbox.clear()
+        self.outbox.on_ready()
 
     def _leave(self) -> None:
         for timer in self._timers.values():
@@ -267,42 +268,44 @@ class Feed:
     # -- writing ---------------------------------------------------------------------------
 
     def take(self) -> bytes:
-        """Return everything that waits as one chunk, empty when nothing does."""
-        pending = self._pending
-        chunk = pending[0] if len(pending) == 1 else b"".join(pending)
-        pending.clear()
-        self._bytes = 0
-        if self.closing is None:
-            self.ready.clear()
-        return chunk
+        """Return the next of what waits, ready to be written.
 
-    def _queue(self, block: bytes) -> None:
-        self._pending.append(block)
-        self._bytes += len(block)
-        self.ready.set()
+        Empty when nothing waits, but also when what waited has no text.
+        """
+        return b"".join(map(self._encode, self.outbox.take()))
 
-    def _block(self, frame: Frame) -> bytes:
+    def _encode(self, entry: Entry) -> bytes:
+        if isinstance(entry, bytes):
+            return entry
+        if isinstance(entry, Standing):
+            self._parts[entry.channel] = entry.part
+            return b"id: %b\n%b\n" % (self._cursor(), entry.event) if entry.event else b""
         if self._single:
-            return frame.block  # made once, shared by every feed of this one channel
-        self._parts[frame.publication.channel] = frame.cursor
-        return b"id: %b\n%b\n" % (self._cursor(), frame.event)
+            return entry.block
+        self._parts[entry.publication.channel] = entry.cursor
+        return b"id: %b\n%b\n" % (self._cursor(), entry.event)
 
     def _cursor(self) -> bytes:
         return encode_cursor(self._parts.values())
 
     def _stand(self, channel: str, position: Position, id: str) -> None:
-        part = encode_cursor_part(channel, position.epoch, position.offset, id)
-        self._parts[channel] = part
+        self._parts[channel] = _part(channel, position, id)
 
-    def _tell_gap(self, channel: str, gap: Gap | _Reason, top: Position, top_id: str) -> None:
-        self._stand(channel, top, top_id)
-        data = {
-            "channel": channel,
-            "reason": gap.name.lower(),
-            "message": gap.value,
-            "position": {"epoch": top.epoch, "offset": top.offset},
-        }
-        self._queue(encode_event_block("gap", data, id=self._cursor()))
+
+def _part(channel: str, position: Position, id: str) -> bytes:
+    return encode_cursor_part(channel, position.epoch, position.offset, id)
+
+
+def _gap_notice(channel: str, gap: Gap | _Reason, top: Position, top_id: str) -> Standing:
+    """Return the event that tells of a gap, after which the reader stands at ``top``."""
+    data = {
+        "channel": channel,
+        "reason": gap.name.lower(),
+        "message": gap.value,
+        "position": {"epoch": top.epoch, "offset": top.offset},
+    }
+    event = b"event: gap\ndata: %b\n" % _encode(data)
+    return Standing(channel, _part(channel, top, top_id), event)
 
 
 def _loss(joined: Joined, since: CursorPosition | None, *, began: bool) -> Gap | _Reason | None:

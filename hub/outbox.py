@@ -1,78 +1,113 @@
-"""The outbox: what waits to be written to one client, bounded in bytes."""
+"""The outbox: what waits to be written to one client, bounded in bytes.
+
+While the client reads, nothing waits: :attr:`Outbox.write` is set by a transport that takes
+bytes at once, and live batches go past the queue. When the client falls behind, or the
+transport only takes what it asks for (plain ASGI), replies and frames queue. Then a
+publication with a conflation key may give way to a newer one (``frame_queue.py``); what has
+no key is never dropped: a client that owes more than it may is let go, and recovers it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 
-from hub.frame import Frame
+from hub.frame import Batch
+from hub.frame_queue import Entry, FrameQueue
+from hub.traffic import Traffic
 
 __all__ = ["Outbox"]
 
-#: Bytes of text that go into one WebSocket message at most, unless one item is larger. Large
-#: enough that a burst costs few system calls, small enough not to delay a ping for long.
-MAX_MESSAGE_BYTES = 32 * 1024
+#: Bytes taken out at once, and so no longer counted or conflated: what a transport buffers
+#: before it asks for a pause.
+MAX_TAKE_BYTES = 64 * 1024
+
+
+def _nothing() -> None:
+    pass
 
 
 class Outbox:
-    """A queue of replies and shared frames.
+    """A queue of replies and shared frames, for one client.
 
-    ``limit_bytes`` is what a slow reader may owe before the connection is ended; what a
-    client asked to recover is added on top while it waits, since the hub offered it.
+    ``limit_bytes`` is what a slow reader may owe before the connection is ended, one batch
+    more at most (and its frames are shared); what a client asked to recover is added on top
+    while it waits, since the hub offered it.
     """
 
-    __slots__ = ("_backlog", "_bytes", "_items", "_limit", "_waiter", "ready")
+    __slots__ = ("_backlog", "_limit", "_queue", "_traffic", "_waiter", "on_ready", "write")
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._items: deque[bytes | Frame] = deque()
-        self._bytes = 0
+    def __init__(self, limit_bytes: int, traffic: Traffic) -> None:
+        # None while nothing waits: for most clients always, and there are many.
+        self._queue: FrameQueue | None = None
         self._backlog = 0
         self._limit = limit_bytes
+        self._traffic = traffic
         self._waiter: asyncio.Future[None] | None = None
-        #: Set while there is something to write, or the connection is to be closed.
-        self.ready = asyncio.Event()
+        #: Called when something begins to wait. It must not take it within the call.
+        self.on_ready: Callable[[], object] = _nothing
+        #: Takes bytes for the client right now; None while they must queue. A transport sets
+        #: it, while nothing waits; queueing anything unsets it.
+        self.write: Callable[[bytes], object] | None = None
 
     def __len__(self) -> int:
         """Bytes that wait."""
-        return self._bytes
+        return 0 if self._queue is None else self._queue.size
 
-    def push(self, item: bytes | Frame) -> bool:
-        """Queue ``item``; return False when the client owes too much, and queue nothing."""
-        size = len(item)
-        if self._bytes + size > self._limit + self._backlog:
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return self._queue is not None
+
+    def push(self, entry: Entry) -> bool:
+        """Queue ``entry``; return False when the client owes too much, and queue nothing."""
+        if len(entry) + len(self) > self._limit + self._backlog:
             return False
-        self._items.append(item)
-        self._bytes += size
-        self.ready.set()
+        self._queue_up(entry)
         return True
 
-    def push_backlog(self, item: bytes) -> None:
+    def push_backlog(self, entry: Entry) -> None:
         """Queue something the client asked to recover, whatever its size."""
-        self._backlog += len(item)
-        self.push(item)
+        self._backlog += len(entry)
+        self._queue_up(entry)
 
-    def take(self) -> str:
-        """Return the text of the next message: everything that waits, up to a sensible size.
+    def push_batch(self, batch: Batch) -> bool:
+        """Queue live publications; return False when the client owes too much already.
 
-        Empty when nothing waits; then ``ready`` is cleared.
+        What it owed before counts, not the batch: a batch is what came in one turn of the
+        loop, and after a stall it can be large, through no fault of the client's.
         """
-        texts: list[str] = []
-        size = 0
-        while self._items and (not texts or size + len(self._items[0]) <= MAX_MESSAGE_BYTES):
-            item = self._items.popleft()
-            size += len(item)
-            texts.append(item.text if isinstance(item, Frame) else item.decode("utf-8"))
-        self._bytes -= size
-        self._wake()
-        if not self._items:
+        if len(self) > self._limit + self._backlog:
+            return False
+        for frame in batch.frames:
+            if frame.publication.key and self._queue is not None and self._queue.supersede(frame):
+                self._traffic.dropped("conflated")
+            self._queue_up(frame)
+        return True
+
+    def _queue_up(self, entry: Entry) -> None:
+        if self._queue is None:
+            self._queue = FrameQueue()
+            self.write = None  # nothing may overtake what waits
+            self._queue.push(entry)
+            self.on_ready()
+        else:
+            self._queue.push(entry)
+
+    def take(self) -> list[Entry]:
+        """Return the next of what waits, at most 64 KiB or one entry; empty when nothing does."""
+        if self._queue is None:
+            return []
+        entries = self._queue.pop(MAX_TAKE_BYTES)
+        if not self._queue:
+            self._queue = None
             self._backlog = 0
-            self.ready.clear()
-        return "\n".join(texts)
+        self._wake()
+        return entries
 
     def clear(self) -> None:
-        """Forget what waits, but keep ``ready`` as it is: the writer still has to look."""
-        self._items.clear()
-        self._bytes = self._backlog = 0
+        """Forget what waits."""
+        self._queue = None
+        self._backlog = 0
         self._wake()
 
     async def drained(self) -> None:
@@ -80,12 +115,12 @@ class Outbox:
 
         Whoever asks for much and reads nothing is not given more.
         """
-        while self._bytes > self._limit:
+        while len(self) > self._limit:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and self._bytes <= self._limit:
+        if self._waiter is not None and len(self) <= self._limit:
             if not self._waiter.done():
                 self._waiter.set_result(None)
             self._waiter = None

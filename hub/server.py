@@ -1,6 +1,6 @@
 """``fanwire serve``: the process, or the processes, around the application.
 
-The process that was started owns the listening socket and the embedded server. With one
+The process that was started owns the listening sockets and the embedded server. With one
 worker it serves itself; with more, it only watches over them (``workers.py``). It ends with
 status 0 on SIGTERM and SIGINT, after the clients were told.
 """
@@ -22,12 +22,13 @@ from fastapi import FastAPI
 
 from channels.publication import MAX_DATA_BYTES
 from hub.app import create_app
-from hub.listener import bind, url_of
+from hub.listener import bind_all, url_of
 from hub.logs import set_up_logs
+from hub.metrics.siblings import ALONE, Slot
 from hub.runtime import Hub
 from hub.settings import Settings
 from hub.transports.uvicorn_http import FanwireHttpProtocol
-from hub.transports.uvicorn_protocol import FanwireWebSocketProtocol
+from hub.transports.uvicorn_websocket import FanwireWebSocketProtocol
 from hub.version import version
 from services.store.embedded import EmbeddedServer
 from services.store.port import Store
@@ -50,8 +51,9 @@ def serve(settings: Settings) -> None:
     """
     set_up_logs(settings.log_level, json=settings.log_json)
     with ExitStack() as stack:
-        listener = bind(settings)
-        stack.callback(listener.close)
+        listeners = bind_all(settings)
+        for listener in listeners:
+            stack.callback(listener.close)
         embedded = settings.redis_url is None
         if embedded:
             server = stack.enter_context(EmbeddedServer(Path(settings.data_dir)))
@@ -63,14 +65,14 @@ def serve(settings: Settings) -> None:
                 "neither api_key nor token_hmac_secret is set: every key and every token is "
                 "refused; to try things out on this machine, start with --insecure"
             )
-        line = _ready_line(settings, listener, embedded=embedded)
+        line = _ready_line(settings, listeners[0], embedded=embedded)
         if settings.workers == 1:
-            run_server(settings, listener, lambda: _say(line))
+            run_server(settings, listeners[0], lambda: _say(line))
         else:
             # Imported here: a worker imports this module and needs none of that.
             from hub.workers import Workers  # noqa: PLC0415
 
-            Workers(settings, listener, on_ready=lambda: _say(line)).run()
+            Workers(settings, listeners, on_ready=lambda: _say(line)).run()
 
 
 def _say(line: str) -> None:
@@ -96,19 +98,31 @@ def _ready_line(settings: Settings, listener: socket.socket, *, embedded: bool) 
     return f"Fanwire {version()} on {url_of(listener)} ({', '.join(notes)})"
 
 
-def run_server(settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
+def run_server(
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[], object],
+    *,
+    slot: Slot = ALONE,
+) -> None:
     """Serve on ``listener`` in this process until a signal; ``on_ready`` is called once.
+
+    ``slot`` is the place among the workers of the port.
 
     Exits with uvicorn's status when the application does not start.
     """
-    build_server(settings, on_ready).run([listener])
+    build_server(settings, on_ready, slot=slot).run([listener])
 
 
 def build_server(
-    settings: Settings, on_ready: Callable[[], object], *, store: Store | None = None
+    settings: Settings,
+    on_ready: Callable[[], object],
+    *,
+    store: Store | None = None,
+    slot: Slot = ALONE,
 ) -> HubServer:
     """Return a server of the hub that the settings describe, not started yet."""
-    app = create_app(settings, store=store)
+    app = create_app(settings, store=store, slot=slot)
     config = uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "auto",

@@ -1,7 +1,8 @@
 """``GET /events?channel=...``: a feed over server-sent events, for a plain ``EventSource``.
 
 sse-starlette keeps the response: headers, noticing that the client went away, the deadline
-of each send, HEAD. What is written comes finished from :class:`~hub.feed.Feed`.
+of each send, HEAD. What is written comes finished from :class:`~hub.feed.Feed`; where the
+server lends us its transport, live events go there directly (``direct_stream.py``).
 
 Importing sse-starlette patches ``uvicorn.Server.handle_exit`` and lets it end every stream
 of the process half a second after a signal, so it is imported here and nowhere else. We use
@@ -11,6 +12,7 @@ that, because mounted in somebody's application it is the only word of a shutdow
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +30,7 @@ from channels.errors import BadRequest, Disconnects, FanwireError, LimitExceeded
 from channels.identity import Identity
 from hub.feed import Feed, encode_event_block, retry_ms
 from hub.problem import problem_response
+from hub.transports.direct_stream import LEND, DirectStream, Lender
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -97,13 +100,13 @@ class EventsEndpoint:
         try:
             try:
                 hub.check_store()
-                hub.registry.add(feed)
+                hub.registry.add(feed, "sse")
                 await feed.open(since, recent=recent)
             except FanwireError as error:
                 await _refusal(error, request)(request.scope, request.receive, send)
                 return
             response = _stream(
-                _chunks(feed),
+                self._chunks(feed, request.scope),
                 farewell=_Farewell(feed),
                 grace_s=hub.settings.shutdown_grace_s,
                 send_timeout_s=hub.settings.send_timeout_s,
@@ -114,6 +117,27 @@ class EventsEndpoint:
         finally:
             feed.close()
             hub.registry.remove(feed)
+
+    async def _chunks(self, feed: Feed, scope: Scope) -> AsyncIterator[bytes]:
+        """Yield what the feed has for its response until it ends."""
+        ready = asyncio.Event()
+        feed.outbox.on_ready = ready.set
+        lender: Lender | None = None
+        if scope.get("http_version") == "1.1":  # with others there are no chunks
+            lender = scope.get("extensions", {}).get(LEND)
+        while True:
+            ready.clear()
+            while feed.outbox:
+                if text := feed.take():
+                    yield text  # the first one has the head sent
+            if feed.closing is not None:
+                return
+            if lender is None:
+                await ready.wait()
+                continue
+            timeout_s = self._hub.settings.send_timeout_s
+            with DirectStream(feed, lender, send_timeout_s=timeout_s) as stream:
+                await stream.ended.wait()
 
 
 class _TooManyChannels(LimitExceeded):
@@ -139,16 +163,6 @@ class _Farewell:
 
     def set(self) -> None:
         self._feed.end(Disconnects.SHUTDOWN)
-
-
-async def _chunks(feed: Feed) -> AsyncIterator[bytes]:
-    while True:
-        if chunk := feed.take():
-            yield chunk
-        elif feed.closing is not None:
-            return
-        else:
-            await feed.ready.wait()
 
 
 async def _nothing() -> AsyncIterator[bytes]:

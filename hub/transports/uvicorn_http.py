@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with bounds on the head of a request.
+"""uvicorn's HTTP protocol, with bounds on the head of a request, and a transport to lend.
 
 uvicorn waits for a request's head as long as the client likes, so a few thousand sockets
 that send a byte now and then hold a few thousand places for ever.
@@ -7,8 +7,11 @@ that send a byte now and then hold a few thousand places for ever.
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hub.transports.direct_stream import LEND, DirectStream
 
 __all__ = ["HEAD_TIMEOUT_S", "FanwireHttpProtocol"]
 
@@ -19,9 +22,14 @@ _MAX_HEADERS = 200
 
 
 class FanwireHttpProtocol(HttpToolsProtocol):
-    """Drops a connection whose request does not come to an end of its head."""
+    """Drops a connection whose request does not come to an end of its head.
+
+    An application that streams finds it in the scope's extensions, as a ``Lender``.
+    """
 
     _head_timer: asyncio.TimerHandle | None = None
+    #: Who writes to the transport between the chunks of the response.
+    stream: DirectStream | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first request."""
@@ -31,6 +39,7 @@ class FanwireHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Take the first byte of a request."""
         super().on_message_begin()
+        cast("dict[str, Any]", self.scope)["extensions"] = {LEND: self}
         self._wait_for_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -48,6 +57,24 @@ class FanwireHttpProtocol(HttpToolsProtocol):
         """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Become a WebSocket."""
+        super().handle_websocket_upgrade()
+        # They refer to each other, and would otherwise wait for the garbage collector.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does in the end
+
+    def pause_writing(self) -> None:
+        """Take the transport's wish."""
+        super().pause_writing()
+        if self.stream is not None:
+            self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Take the end of it."""
+        super().resume_writing()
+        if self.stream is not None:
+            self.stream.resume_writing()
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()

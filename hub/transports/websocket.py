@@ -1,8 +1,9 @@
-"""The bidirectional protocol over WebSocket, on any ASGI server.
+"""The bidirectional protocol over WebSocket: who may in, and the connection on plain ASGI.
 
-A thin shell: one task reads frames into the driver, one writes its outbox out. While the
-driver works on a frame no further one is read, so a client that asks faster than it is
-served is slowed down by TCP.
+Where the server lets us, the connection takes the transport over (``direct_websocket.py``).
+On any other ASGI server it runs here, a thin shell: one task reads messages into the driver,
+one writes its outbox out. While the driver works on a message no further one is read, so a
+client that asks faster than it is served is slowed down by TCP.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from channels.errors import (
 from channels.identity import Identity
 from channels.publication import MAX_DATA_BYTES
 from hub.driver import Driver
+from hub.frame import messages
+from hub.frame_queue import entry_text
 from hub.origin import origin_of
+from hub.transports.direct_websocket import DirectWebSocket
+from hub.transports.uvicorn_websocket import TAKE_OVER
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -74,10 +79,13 @@ class WebSocketEndpoint:
             return
         driver = self._hub.new_driver(proved)
         try:
-            self._hub.registry.add(driver)
+            self._hub.registry.add(driver, "websocket")
         except TooManyRequests:
             driver.gone()
             await _say_goodbye(send, Disconnects.CONNECTION_LIMIT)
+            return
+        if take_over := scope.get("extensions", {}).get(TAKE_OVER):
+            take_over(DirectWebSocket(driver, self._hub.registry))
             return
         try:
             await _serve(driver, receive, send)
@@ -116,8 +124,8 @@ async def _read(driver: Driver, receive: Receive) -> None:
         frame: str | bytes = message.get("text") or message.get("bytes") or ""
         if _size(frame) > MAX_DATA_BYTES:
             driver.end(_MESSAGE_TOO_BIG)
-        else:
-            await driver.receive(frame)
+        elif (task := driver.receive(frame)) is not None:
+            await task
 
 
 def _size(frame: str | bytes) -> int:
@@ -130,15 +138,19 @@ def _size(frame: str | bytes) -> int:
 async def _write(driver: Driver, send: Send) -> None:
     """Write the outbox out, then close as the driver says."""
     outbox = driver.outbox
+    ready = asyncio.Event()
+    outbox.on_ready = ready.set
     with contextlib.suppress(OSError):  # the server's word for a client that is gone
         while True:
-            if text := outbox.take():
-                await send({"type": "websocket.send", "text": text})
-            elif driver.closing is not None:
+            ready.clear()
+            for message in messages([entry_text(entry) for entry in outbox.take()]):
+                await send({"type": "websocket.send", "text": message.decode()})
+            if outbox:
+                continue
+            if driver.closing is not None:
                 await _close(send, driver.closing)
                 return
-            else:
-                await outbox.ready.wait()
+            await ready.wait()
 
 
 async def _close(send: Send, disconnect: Disconnect) -> None:

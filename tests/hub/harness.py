@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from channels.catalogue import Catalogue, Channel
 from channels.cursor import CursorPosition
@@ -20,10 +20,11 @@ from channels.ids import new_id
 from channels.position import Position
 from channels.publication import Publication, encode_body
 from hub.engine import Engine
-from hub.frame import Frame
+from hub.fanout import Fanout
+from hub.frame import Batch
 from services.event_log import Appended, EventLog, Gap, Page, Recovered
 
-__all__ = ["OPEN", "Reader", "Violation", "World", "channel", "publication"]
+__all__ = ["OPEN", "Reader", "Violation", "World", "at_once", "channel", "publication"]
 
 #: A catalogue that knows every channel.
 OPEN = Catalogue(allow_undeclared=True)
@@ -35,11 +36,19 @@ def channel(name: str = "chat") -> Channel:
 
 
 def publication(
-    offset: int, *, name: str = "chat", epoch: str = "e1", data: bytes | None = None, id: str = ""
+    offset: int,
+    *,
+    name: str = "chat",
+    epoch: str = "e1",
+    data: bytes | None = None,
+    id: str = "",
+    key: str = "",
 ) -> Publication:
     """Return the publication at ``offset``."""
     body = encode_body(str(offset).encode() if data is None else data)
-    return Publication.from_log(name, epoch, offset, id or f"id-{epoch}-{offset}", body)
+    found = Publication.from_log(name, epoch, offset, id or f"id-{epoch}-{offset}", body)
+    found.key = key  # which only a message has
+    return found
 
 
 class Violation(AssertionError):
@@ -203,9 +212,15 @@ class World:
         )
         return Appended(self.top, duplicate=False)
 
-    def engine(self, linger_s: float = 1.0) -> Engine:
-        """Return an engine on this world."""
-        return Engine(self, self, linger_s=linger_s)  # type: ignore[arg-type]  # stands in for both
+    def engine(self, linger_s: float = 1.0, fanout: Fanout | None = None) -> Engine:
+        """Return an engine on this world; without a ``fanout`` subscribers are told at once."""
+        fanout = fanout or at_once()
+        return Engine(self, self, linger_s=linger_s, fanout=fanout)  # type: ignore[arg-type]  # stands in for both
+
+
+def at_once() -> Fanout:
+    """Return a fan-out that does not wait for another turn of the loop."""
+    return Fanout(lambda walk: walk(), lambda: 0.0)
 
 
 class Reader:
@@ -229,17 +244,25 @@ class Reader:
         #: Set while it was told of a gap and has not joined again.
         self.wants_back = asyncio.Event()
         self.progress = asyncio.Event()
+        #: What it saw and cannot be right; rooms go on when a subscriber fails.
+        self.violation: Violation | None = None
 
-    def deliver(self, frame: Frame) -> None:
-        """Take a live publication."""
+    def fail(self, what: str) -> NoReturn:
+        """Note and raise what is wrong."""
+        self.violation = self.violation or Violation(what)
+        raise self.violation
+
+    def deliver(self, batch: Batch) -> None:
+        """Take live publications."""
         if not self.inside:
-            raise Violation("got a publication before the reply, or after it left")
-        self.take(frame.publication)
+            self.fail("got a publication before the reply, or after it left")
+        for publication in batch.publications:
+            self.take(publication)
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
         """Take the news of a gap."""
         if not self.inside:
-            raise Violation("was told of a gap before the reply, or after it left")
+            self.fail("was told of a gap before the reply, or after it left")
         self.gaps += 1
         if self.stays:
             self.position, self.id = top, top_id
@@ -252,7 +275,7 @@ class Reader:
         """Check that this is what comes next."""
         expected = self.position and Position(self.position.epoch, self.position.offset + 1)
         if publication.position != expected:
-            raise Violation(f"expected {expected}, got {publication.position}")
+            self.fail(f"expected {expected}, got {publication.position}")
         self.position, self.id = publication.position, publication.id
         self.seen += 1
         self.progress.set()
@@ -265,13 +288,13 @@ class Reader:
         self.wants_back.clear()
         if joined.gap is not None:
             if joined.publications:
-                raise Violation("a gap and publications")
+                self.fail("a gap and publications")
             self.gaps += 1
         elif self.position is not None:
             for missed in joined.publications:
                 self.take(missed)
             if self.position != joined.position:
-                raise Violation(f"recovered to {self.position}, told {joined.position}")
+                self.fail(f"recovered to {self.position}, told {joined.position}")
         self.position, self.id = joined.position, joined.id
         joined.release()
 

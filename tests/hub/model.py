@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from channels.errors import StoreUnavailable
+from hub.fanout import Fanout
 
 from .harness import Reader, Violation, World, channel
 
@@ -68,17 +71,37 @@ class _Story:
 
 def _change_world(world: World, random: Random) -> None:
     chance = random.random()
-    if chance < 0.5:
+    if chance < 0.46:
         world.publish(random.randint(1, 4))
-    elif chance < 0.9:
+    elif chance < 0.84:
         world.pump(random.randint(1, 4))
-    elif chance < 0.92:
+    elif chance < 0.9:
         world.begin_anew()
         world.publish(random.randint(0, 3))
+        world.pump()
+        world.publish(random.randint(0, 3))
+        world.pump(1)
     elif chance < 0.94:
         world.trim(random.randint(0, 3))
     elif chance < 0.96:
         world.failing ^= {random.choice(["start", "read", "recover"])}
+
+
+class _Turns:
+    """Has the fan-out wait for some turns of the loop, or none."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def __call__(self, walk: Callable[[], None]) -> None:
+        if self._random.random() < 0.3:
+            walk()
+        else:
+            self._wait(walk)
+
+    def _wait(self, walk: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(walk if self._random.random() < 0.5 else partial(self._wait, walk))
 
 
 async def run_model(seed: int) -> int:
@@ -90,7 +113,9 @@ async def run_model(seed: int) -> int:
     random = Random(seed)
     world = World(Random(seed + 1))
     world.publish(random.randint(0, 5))
-    engine = world.engine(linger_s=0)
+    turns = _Turns(Random(seed + 2))
+    fanout = Fanout(turns, lambda: 0.0, slice_size=random.choice([1, 2, 128]), turn_s=0)
+    engine = world.engine(linger_s=0, fanout=fanout)
     stories = [
         _Story(world, Reader(engine, stays=random.random() < 0.4), random) for _ in range(_READERS)
     ]
@@ -109,7 +134,11 @@ async def run_model(seed: int) -> int:
         for story in stories:
             await story.settle()
         world.pump()
+        while fanout._scheduled:  # noqa: ASYNC110 - turns are all there is to wait for
+            await asyncio.sleep(0)
     for story in stories:
+        if story.reader.violation is not None:
+            raise story.reader.violation
         if story.reader.position != world.top:
             raise Violation(f"the log is at {world.top}, a reader at {story.reader.position}")
         story.reader.leave()

@@ -15,6 +15,7 @@ from hub.access import Access
 from hub.connection import ConnectionSettings
 from hub.driver import Driver
 from hub.engine import Engine
+from hub.frame_queue import entry_text
 
 from .harness import OPEN, World
 
@@ -44,12 +45,17 @@ class Desk:
             outbox_bytes=outbox_bytes,
             version="test 1",
         )
+        #: Set while something waits, or the connection is to be closed.
+        self.ready = asyncio.Event()
+        self.driver.outbox.on_ready = self.ready.set
         self.dropped = asyncio.Event()
         self.driver.on_drop = self.dropped.set
 
     async def send(self, *commands: object) -> None:
         """Feed in a frame, and wait until all is done."""
-        await self.driver.receive("\n".join(json.dumps(command) for command in commands))
+        task = self.driver.receive("\n".join(json.dumps(command) for command in commands))
+        if task is not None:
+            await asyncio.wait([task])
 
     async def connect(self, *channels: str) -> None:
         """Connect and subscribe."""
@@ -60,15 +66,16 @@ class Desk:
     def written(self) -> list[Any]:
         """Take what waits."""
         messages: list[Any] = []
-        while text := self.driver.outbox.take():
-            messages += [json.loads(line) for line in text.split("\n")]
+        self.ready.clear()
+        while entries := self.driver.outbox.take():
+            messages += [json.loads(entry_text(entry)) for entry in entries]
         return messages
 
     async def closing(self) -> int:
         """Wait until the connection is to be closed; return the code."""
         async with asyncio.timeout(5):
             while self.driver.closing is None:
-                await self.driver.outbox.ready.wait()
+                await self.ready.wait()
                 self.written()
         return self.driver.closing.code
 
@@ -266,7 +273,7 @@ async def test_a_slow_redis_is_not_the_clients_fault() -> None:
     )
     async with asyncio.timeout(5):
         while {} not in desk.written():
-            await desk.driver.outbox.ready.wait()
+            await desk.ready.wait()
     await asyncio.sleep(0.1)  # several times the time for a pong
     assert desk.driver.closing is None
     answer.set()
@@ -301,7 +308,7 @@ async def test_who_does_not_read_is_not_given_more() -> None:
     seen = []
     async with asyncio.timeout(5):
         while len(seen) < 5:
-            await desk.driver.outbox.ready.wait()
+            await desk.ready.wait()
             for _ in range(10):
                 await asyncio.sleep(0)
             messages = desk.written()
@@ -323,7 +330,7 @@ async def test_going_ends_the_wait_for_a_reader() -> None:
             {"id": 3, "publish": {"channel": "chat", "data": 1}},
         )
     )
-    await desk.driver.outbox.ready.wait()
+    await desk.ready.wait()
     desk.driver.gone()
     async with asyncio.timeout(5):
         await asking

@@ -12,10 +12,12 @@ import pytest
 from channels.cursor import decode_cursor
 from channels.errors import Disconnects
 from channels.identity import Identity
+from channels.position import Position
 from hub.engine import Engine
 from hub.feed import Feed
-from hub.frame import Frame
+from hub.frame import Batch
 from services.door import Services
+from services.event_log import Gap
 from tests.servers import ValkeyServer
 
 LIMIT = 10_000
@@ -60,8 +62,11 @@ async def feed_of(services: Services, engine: Engine) -> AsyncIterator[Open]:
 
 
 async def _chunk(feed: Feed) -> str:
-    async with asyncio.timeout(5):
-        await feed.ready.wait()
+    ready = asyncio.Event()
+    feed.outbox.on_ready = ready.set
+    if not feed.outbox:
+        async with asyncio.timeout(5):
+            await ready.wait()
     return feed.take().decode()
 
 
@@ -75,7 +80,7 @@ async def test_a_burst_leaves_in_one_chunk(services: Services, feed_of: Open) ->
         await services.events.publish("a:b" if n % 2 else "c:d", n)
     await _until(feed, 50)
     chunk = feed.take().decode()
-    assert not feed.ready.is_set()
+    assert not feed.outbox
     blocks = chunk.split("\n\n")[:-1]
     assert len(blocks) == 50
     ids = [re.match("id: (.*)\n", block) for block in blocks]
@@ -85,27 +90,51 @@ async def test_a_burst_leaves_in_one_chunk(services: Services, feed_of: Open) ->
 
 
 async def _until(feed: Feed, count: int) -> None:
-    """Return when ``count`` blocks wait."""
+    """Return when ``count`` publications were delivered to the feed."""
     async with asyncio.timeout(5):
-        while len(feed._pending) < count:  # noqa: ASYNC110 - nobody tells how many wait
+        while feed._engine.traffic.deliveries < count:  # noqa: ASYNC110 - nobody tells how many
             await asyncio.sleep(0)
 
 
 async def test_feeds_of_one_channel_share_their_bytes(services: Services, feed_of: Open) -> None:
-    """The block of a single-channel feed is made once, however many readers there are."""
+    """The chunk of a single-channel feed is made once, however many readers there are."""
     channel = services.catalogue.find("a:b")
     done = await services.events.log.append(channel, b'"data":1}')
     [publication] = (await services.events.history("a:b")).publications
-    frame = Frame(publication)
-    one, two, many = feed_of("a:b"), feed_of("a:b"), feed_of("a:b", "c:d")
-    for feed in (one, two, many):
-        feed.deliver(frame)
-    first = one.take()
-    assert first is two.take()
-    assert first == many.take()
-    assert first.startswith(b"id: ")
-    assert first.endswith(b'\ndata: {"channel":"a:b","pub":{"offset":1,"data":1}}\n\n')
+    batch = Batch([publication])
+    written: list[bytes] = []
+    feeds = [feed_of("a:b"), feed_of("a:b"), feed_of("a:b", "c:d")]
+    for feed in feeds:
+        feed.outbox.write = written.append
+        feed.deliver(batch)
+    assert written[0] is written[1]
+    assert written[0] == written[2]
+    size, _, rest = written[0].partition(b"\r\n")
+    assert rest.startswith(b"id: ")
+    assert rest.endswith(b'\ndata: {"channel":"a:b","pub":{"offset":1,"data":1}}\n\n\r\n')
+    assert int(size, 16) == len(rest) - 2
     assert done.position.offset == 1
+
+
+async def test_a_gap_in_between_says_how_far_the_reader_got(
+    services: Services, feed_of: Open
+) -> None:
+    """Its cursor claims nothing of what waits behind it, and forgets nothing before it."""
+    feed = feed_of("a:b", "c:d")
+    await feed.open(None)
+    feed.take()
+    for name in ("a:b", "c:d", "a:b"):
+        await services.events.publish(name, 1)
+    await _until(feed, 3)
+    feed.lose("c:d", Gap.EPOCH, Position("other", 9), "id9")
+    await services.events.publish("a:b", 2)
+    await _until(feed, 4)
+    blocks = feed.take().decode().split("\n\n")[:-1]
+    ids = [re.match("id: (.*)\n", block) for block in blocks]
+    cursors = [decode_cursor(found[1] if found else "", ["a:b", "c:d"]) for found in ids]
+    stands = [(each["a:b"].position.offset, each["c:d"].position.offset) for each in cursors]
+    assert stands[0] in {(1, 0), (0, 1)}
+    assert stands[2:] == [(2, 1), (2, 9), (3, 9)]
 
 
 async def test_a_slow_reader_owes_a_bounded_sum(
@@ -118,15 +147,15 @@ async def test_a_slow_reader_owes_a_bounded_sum(
     channel = services.catalogue.find("a:b")
     while feed.closing is None:
         await services.events.publish("a:b", "x" * 3000)
-        assert sum(map(len, feed._pending)) <= LIMIT + 4000
+        assert len(feed.outbox) <= LIMIT + 4_000
     assert feed.closing == Disconnects.SLOW
-    assert feed not in engine.rooms[channel.name]
+    assert feed not in engine.rooms.get(channel.name, ())
     assert re.fullmatch(
         r'retry: \d+\nevent: close\ndata: {"code":3008,"reason":"slow consumer"}\n\n',
         feed.take().decode(),
     )
     assert feed.take() == b""
-    assert feed.ready.is_set()
+    assert engine.traffic.drops == {"slow": 1}
 
 
 async def test_what_was_asked_for_does_not_count(services: Services, feed_of: Open) -> None:
@@ -174,5 +203,5 @@ async def test_the_second_goodbye_is_silent(feed_of: Open) -> None:
     assert feed.take().count(b"event: close") == 1
     assert feed.closing == Disconnects.SHUTDOWN
     feed.close()
-    feed.deliver(Frame.__new__(Frame))
+    feed.deliver(Batch.__new__(Batch))
     assert feed.take() == b""

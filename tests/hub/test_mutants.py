@@ -14,7 +14,7 @@ from channels.cursor import CursorPosition
 from channels.position import Position
 from channels.publication import Publication
 from hub.engine import Engine, Joined
-from hub.frame import Frame
+from hub.frame import Batch
 from hub.room import Member, Room
 from hub.tail import Tail
 from services.event_log import Gap, Recovered
@@ -69,10 +69,10 @@ class HidesGaps(Room):
 class HoldsNothing(Member):
     """Lets what comes before the release go by."""
 
-    def take(self, frame: Frame) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Take what comes after the release."""
         if self._held is None:
-            super().take(frame)
+            super().deliver(batch)
 
 
 class ForgetsGaps(Member):
@@ -87,16 +87,16 @@ class ForgetsGaps(Member):
 class ReleasesEarly(Member):
     """Tells live publications at once, before the reply is written."""
 
-    def take(self, frame: Frame) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Hold nothing back."""
-        self.subscriber.deliver(frame)
+        self.subscriber.deliver(batch)
 
 
 class TellsEverythingHeld(Member):
     """Tells what was held though the history had it."""
 
-    def _wants(self, frame: Frame) -> bool:
-        return True
+    def _wanted(self, batch: Batch) -> Batch:
+        return batch
 
 
 class GoesOnAfterLeaving(Member):
@@ -107,8 +107,36 @@ class GoesOnAfterLeaving(Member):
         held = list(self._held or [])
         super().release(after)
         if self.subscriber not in self._room:
-            for frame in held:
-                self.subscriber.deliver(frame)
+            for batch in held:
+                self.subscriber.deliver(batch)
+
+
+class SettlesEarly(Member):
+    """Gets everything from its release on, older news that the room has still to tell too."""
+
+    def release(self, after: Position) -> None:
+        """Begin, wherever the walk is."""
+        self._room.settle(self)
+        super().release(after)
+
+
+class ForgetsWhoLeft(Room):
+    """Tells the rest of a walk to subscribers that left in the middle of it."""
+
+    def walk(self, count: int) -> bool:
+        """Tell whoever was there when the walk began."""
+        self._gone.clear()
+        return super().walk(count)
+
+
+class LosesItsPlace(Room):
+    """Leaves somebody out when a walk goes on."""
+
+    def walk(self, count: int) -> bool:
+        """Skip one."""
+        if self._telling is not None and self._next and self._next + 1 < len(self._targets):
+            self._next += 1
+        return super().walk(count)
 
 
 class TrustsThePosition(Engine):
@@ -175,8 +203,15 @@ class SurvivesGaps(Tail):
         return self.epoch != ""
 
 
-ROOMS = [DropsOne, RepeatsOne, SwapsTwo, HidesGaps]
-MEMBERS = [HoldsNothing, ForgetsGaps, ReleasesEarly, TellsEverythingHeld, GoesOnAfterLeaving]
+ROOMS = [DropsOne, RepeatsOne, SwapsTwo, HidesGaps, ForgetsWhoLeft, LosesItsPlace]
+MEMBERS = [
+    HoldsNothing,
+    ForgetsGaps,
+    ReleasesEarly,
+    TellsEverythingHeld,
+    GoesOnAfterLeaving,
+    SettlesEarly,
+]
 TAILS = [StartsTooLate, ReachesTooFar, StaysBehind, SurvivesGaps]
 ENGINES = [TrustsThePosition, ReadsBeforeEntering]
 

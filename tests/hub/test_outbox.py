@@ -7,71 +7,79 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.frame import Frame
-from hub.outbox import MAX_MESSAGE_BYTES, Outbox
+from hub.frame import Batch, Frame
+from hub.frame_queue import Entry
+from hub.outbox import MAX_TAKE_BYTES, Outbox
+from hub.traffic import Traffic
 
 from .harness import publication
 
 
-def test_what_waits_goes_out_together() -> None:
-    """Replies and publications in the order they came, one a line."""
-    outbox = Outbox(1_000)
+def outbox_of(limit_bytes: int) -> Outbox:
+    """Return an outbox that counts for itself."""
+    return Outbox(limit_bytes, Traffic())
+
+
+def test_what_waits_comes_out_in_order() -> None:
+    """Replies and publications as they came."""
+    outbox = outbox_of(1_000)
     frame = Frame(publication(1))
     assert outbox.push(b'{"id":1}')
     assert outbox.push(frame)
     assert len(outbox) == 8 + len(frame)
-    assert outbox.take() == '{"id":1}\n' + frame.text
-    assert (len(outbox), outbox.take()) == (0, "")
+    assert outbox.take() == [b'{"id":1}', frame]
+    assert (len(outbox), outbox.take(), bool(outbox)) == (0, [], False)
 
 
-def test_ready_says_whether_something_waits() -> None:
-    """It is set by a push, and cleared once all is taken."""
-    outbox = Outbox(100_000)
-    assert not outbox.ready.is_set()
-    outbox.push(b"x" * MAX_MESSAGE_BYTES)
-    outbox.push(b"y")
-    assert outbox.ready.is_set()
+def test_whoever_writes_is_told_once() -> None:
+    """When something begins to wait, and again only after all was taken."""
+    outbox = outbox_of(1_000)
+    calls: list[None] = []
+    outbox.on_ready = lambda: calls.append(None)
+    outbox.push(b"a")
+    outbox.push(b"b")
+    assert len(calls) == 1
     outbox.take()
-    assert outbox.ready.is_set()
+    outbox.push(b"c")
+    assert len(calls) == 2
+
+
+def test_nothing_overtakes_what_waits() -> None:
+    """Once something queues, the way past the queue is closed until a transport opens it."""
+    outbox = outbox_of(1_000)
+    outbox.write = lambda data: None
+    outbox.push(b"a")
+    assert outbox.write is None
     outbox.take()
-    assert not outbox.ready.is_set()
+    assert outbox.write is None
 
 
-def test_clearing_keeps_the_writer_awake() -> None:
-    """Whoever clears has something else to tell the writer."""
-    outbox = Outbox(100)
-    outbox.push(b"x")
-    outbox.clear()
-    assert outbox.ready.is_set()
-    assert (len(outbox), outbox.take()) == (0, "")
-
-
-def test_a_message_has_a_sensible_size() -> None:
-    """A backlog goes out in pieces; one large item goes out alone."""
-    outbox = Outbox(1 << 20)
+def test_what_is_taken_at_once_is_bounded() -> None:
+    """A backlog goes out in pieces; one large entry goes out alone."""
+    outbox = outbox_of(1 << 22)
     for _ in range(10):
-        outbox.push(b"x" * 10_000)
-    outbox.push(b"y" * (2 * MAX_MESSAGE_BYTES))
+        outbox.push(b"x" * 20_000)
+    outbox.push(b"y" * (2 * MAX_TAKE_BYTES))
     outbox.push(b"z")
     sizes = []
-    while text := outbox.take():
-        sizes.append(len(text))
-    assert sizes == [30_002, 30_002, 30_002, 10_000, 2 * MAX_MESSAGE_BYTES, 1]
+    while entries := outbox.take():
+        sizes.append([len(entry) for entry in entries])
+    assert sizes == [[20_000] * 3] * 3 + [[20_000], [2 * MAX_TAKE_BYTES], [1]]
 
 
 def test_the_limit_refuses_and_keeps_what_is_there() -> None:
     """What does not fit is not queued; what was queued is."""
-    outbox = Outbox(10)
+    outbox = outbox_of(10)
     assert outbox.push(b"12345")
     assert outbox.push(b"67890")
     assert not outbox.push(b"1")
-    assert outbox.take() == "12345\n67890"
+    assert outbox.take() == [b"12345", b"67890"]
     assert outbox.push(b"1")
 
 
 def test_what_was_asked_for_comes_on_top() -> None:
     """A recovery may be larger than the limit, and leaves the limit to what comes live."""
-    outbox = Outbox(10)
+    outbox = outbox_of(10)
     outbox.push_backlog(b"x" * 1_000)
     assert outbox.push(b"1234567890")
     assert not outbox.push(b"1")
@@ -80,9 +88,35 @@ def test_what_was_asked_for_comes_on_top() -> None:
     assert not outbox.push(b"12345678901")
 
 
+def test_a_debt_before_a_batch_is_what_counts() -> None:
+    """A batch larger than the limit is taken whole by who owed nothing; the next one is not.
+
+    Publications without a key are never dropped to make room: the client is let go.
+    """
+    batch = Batch([publication(offset) for offset in range(1, 4)])
+    outbox = outbox_of(batch.size - 1)
+    assert outbox.push_batch(batch)
+    assert not outbox.push_batch(batch)
+    assert outbox.take() == batch.frames
+    assert outbox.push_batch(batch)
+
+
+def test_the_newest_of_a_key_takes_the_place_of_the_older() -> None:
+    """A gauge costs a slow reader the room of one publication, however often it moves."""
+    traffic = Traffic()
+    gauge = [publication(offset, key="g") for offset in range(1, 1_001)]
+    outbox = Outbox(3 * len(gauge[-1].wire), traffic)
+    for each in gauge:
+        assert outbox.push_batch(Batch([each]))
+    assert traffic.drops == {"conflated": 999}
+    [frame] = outbox.take()
+    assert isinstance(frame, Frame)
+    assert (frame.publication, frame.skipped) == (gauge[-1], 999)
+
+
 async def test_drained_waits_for_the_reader() -> None:
     """It returns at once below the limit, and when the client took, or was given up."""
-    outbox = Outbox(10)
+    outbox = outbox_of(10)
     await outbox.drained()
     for release in (outbox.take, outbox.clear):
         outbox.push_backlog(b"x" * 11)
@@ -96,7 +130,7 @@ async def test_drained_waits_for_the_reader() -> None:
 
 async def test_drained_may_be_cancelled() -> None:
     """Nobody is woken that is not there, and the next one waits as well."""
-    outbox = Outbox(10)
+    outbox = outbox_of(10)
     outbox.push_backlog(b"x" * 11)
     for _ in range(2):
         waiting = asyncio.create_task(outbox.drained())
@@ -113,23 +147,23 @@ async def test_drained_may_be_cancelled() -> None:
 )
 def test_nothing_is_lost_and_the_debt_is_bounded(limit: int, steps: list[int | None]) -> None:
     """Positive steps push, negative ones push a backlog, None takes: the text is the same."""
-    outbox = Outbox(limit)
-    pushed: list[str] = []
-    taken: list[str] = []
+    outbox = outbox_of(limit)
+    pushed: list[Entry] = []
+    taken: list[Entry] = []
     asked = 0
     for number, step in enumerate(steps):
         if step is None:
-            taken += outbox.take().split("\n")
+            taken += outbox.take()
             asked = 0 if not len(outbox) else asked
             continue
-        item = f"{number}:".ljust(abs(step), "x")
+        item = f"{number}:".ljust(abs(step), "x").encode()
         if step < 0:
-            outbox.push_backlog(item.encode())
+            outbox.push_backlog(item)
             asked += len(item)
             pushed.append(item)
-        elif outbox.push(item.encode()):
+        elif outbox.push(item):
             pushed.append(item)
         assert len(outbox) <= limit + asked
-    while text := outbox.take():
-        taken += text.split("\n")
-    assert [text for text in taken if text] == pushed
+    while entries := outbox.take():
+        taken += entries
+    assert taken == pushed

@@ -17,11 +17,12 @@ from hub import tail as tail_module
 from hub.engine import Engine, Joined
 from hub.recovery import Recovery
 from hub.room import Room
+from hub.traffic import Traffic
 from services import Services
 from services.event_log import Gap, Recovered
 from tests.servers import ValkeyServer
 
-from .harness import OPEN, Reader, World, channel, publication
+from .harness import OPEN, Reader, World, at_once, channel, publication
 
 
 @pytest.fixture
@@ -417,7 +418,7 @@ async def test_whoever_is_too_far_behind_reads_alone(monkeypatch: pytest.MonkeyP
 
 def room_of(world: World, name: str = "chat") -> Room:
     """Return a room that stands at the top."""
-    room = Room(channel(name))
+    room = Room(channel(name), at_once(), Traffic())
     room.position, room.id = world.top, world.top_id
     return room
 

@@ -7,12 +7,13 @@ import pytest
 from channels.errors import UsageError
 from channels.position import Position
 from hub import room as room_module
-from hub.frame import Frame
+from hub.frame import Batch
 from hub.room import Room
 from hub.tail import Tail
+from hub.traffic import Traffic
 from services.event_log import Gap
 
-from .harness import channel, publication
+from .harness import at_once, channel, publication
 
 
 class Listener:
@@ -21,9 +22,9 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[int | Gap] = []
 
-    def deliver(self, frame: Frame) -> None:
-        """Note a publication."""
-        self.told.append(frame.publication.offset)
+    def deliver(self, batch: Batch) -> None:
+        """Note publications."""
+        self.told += [publication.offset for publication in batch.publications]
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
         """Note a gap."""
@@ -38,9 +39,9 @@ class Leaver(Listener):
         self.room = room
         self.patience = patience
 
-    def deliver(self, frame: Frame) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Note a publication, and leave after the last one."""
-        super().deliver(frame)
+        super().deliver(batch)
         if len(self.told) >= self.patience:
             self.room.leave(self)
 
@@ -58,7 +59,7 @@ def at(offset: int, epoch: str = "e1") -> Position:
 @pytest.fixture
 def room() -> Room:
     """A room that stands at offset 5."""
-    room = Room(channel())
+    room = Room(channel(), at_once(), Traffic())
     room.position = at(5)
     return room
 
@@ -73,19 +74,19 @@ def test_a_released_member_gets_what_comes(room: Room) -> None:
     assert (room.position, room.id, room.seen) == (at(7), "id-e1-7", 2)
 
 
-def test_everybody_shares_one_frame(room: Room) -> None:
+def test_everybody_shares_one_batch(room: Room) -> None:
     """A publication is made ready once, however many take it."""
-    frames = []
+    batches = []
 
     class Keeper(Listener):
-        def deliver(self, frame: Frame) -> None:
-            frames.append(frame)
+        def deliver(self, batch: Batch) -> None:
+            batches.append(batch)
 
     for _ in range(3):
         room.enter(Keeper()).release(at(5))
     room.on_publication(publication(6))
-    assert len(frames) == 3
-    assert len({id(frame) for frame in frames}) == 1
+    assert len(batches) == 3
+    assert len({id(batch) for batch in batches}) == 1
 
 
 def test_nothing_is_told_before_the_release(room: Room) -> None:

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import uvicorn
 from starlette.requests import HTTPConnection
@@ -24,7 +24,8 @@ from hub.driver import Driver
 from hub.engine import Engine
 from hub.origin import OriginPolicy
 from hub.registry import Registry
-from hub.transports.uvicorn_protocol import FanwireWebSocketProtocol
+from hub.transports.direct_websocket import DirectWebSocket
+from hub.transports.uvicorn_websocket import TAKE_OVER, FanwireWebSocketProtocol
 from hub.transports.websocket import WebSocketEndpoint
 from services import Services
 
@@ -40,6 +41,13 @@ class _Nobody:
     def allow(self, scope: Scope) -> bool:
         """Refuse."""
         return False
+
+
+class Identifying(Protocol):
+    """Finds out whose a handshake is."""
+
+    async def identity_of_request(self, connection: HTTPConnection) -> Identity:
+        """Return who it is."""
 
 
 class _Anonymous:
@@ -66,7 +74,7 @@ class HubServer:
         self.engine = Engine(services.follower, services.events.log, linger_s=0)
         self.registry = Registry(limit)
         self.origins: OriginPolicy | _Nobody = OriginPolicy(insecure=True)
-        self.authenticator = _Anonymous()
+        self.authenticator: Identifying = _Anonymous()
         self.drivers: list[Driver] = []
         self.port = 0
         #: The connections that uvicorn knows, those that only linger included.
@@ -98,7 +106,10 @@ class HubServer:
         """Cut every connection, and let nobody in before :meth:`mend`."""
         self.origins = _Nobody()
         for connection in list(self.connections):
-            cast(FanwireWebSocketProtocol, connection).transport.abort()
+            if isinstance(connection, DirectWebSocket):
+                connection.abort()
+            else:
+                cast(FanwireWebSocketProtocol, connection).transport.abort()
 
     def mend(self) -> None:
         """Let clients in again."""
@@ -142,8 +153,12 @@ async def serve(
     max_message: int = 1 << 24,
     port: int = 0,
     catalogue: Catalogue | None = None,
+    direct: bool = True,
 ) -> AsyncIterator[HubServer]:
-    """Serve a hub on loopback. Afterwards nothing may be left of any connection."""
+    """Serve a hub on loopback. Afterwards nothing may be left of any connection.
+
+    Not ``direct`` is how it is on an ASGI server that knows nothing of us.
+    """
     async with Services.connect(
         redis_url, catalogue=catalogue or Catalogue(allow_undeclared=True)
     ) as services:
@@ -157,6 +172,8 @@ async def serve(
         endpoint = WebSocketEndpoint(hub)  # type: ignore[arg-type]  # stands in for a Hub
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if not direct:
+                scope["extensions"].pop(TAKE_OVER, None)
             await endpoint(scope, receive, send)
 
         with socket.create_server(("127.0.0.1", port)) as listener:
