@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from fastapi import FastAPI
 from starlette.routing import Route, WebSocketRoute
 
 from hub.api.health import health_router
+from hub.api.metrics import metrics_router
 from hub.api.openapi import complete_openapi
 from hub.api.server_api import server_api_router
 from hub.api.ticket import ticket_router
+from hub.metrics.siblings import ALONE, Siblings, Slot
+from hub.metrics.snapshot import Snapshot
 from hub.origin import OriginMiddleware, OriginPolicy
 from hub.pages import page_routes
 from hub.problem import problem_handlers
@@ -40,12 +44,12 @@ from services.store.port import Store
 __all__ = ["create_app", "include"]
 
 
-def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
+def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = ALONE) -> FastAPI:
     """Return the application; nothing is connected or started before its lifespan begins.
 
     Without ``settings.redis_url`` (and without a ``store``) the lifespan starts the embedded
     server too, and raises as it does. With several processes start one beforehand instead,
-    and give its URL to all (``server.py`` does).
+    and give its URL to all (``server.py`` does), and each its ``slot``.
     """
 
     @asynccontextmanager
@@ -55,7 +59,9 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
             if settings.redis_url is None and store is None:
                 ours = await _with_embedded_server(settings, stack)
             hub = await stack.enter_async_context(Hub(ours, store=store))
-            stack.enter_context(_routes_of(hub, app))
+            siblings = Siblings(slot, partial(Snapshot.of, hub))
+            await stack.enter_async_context(siblings)
+            stack.enter_context(_routes_of(hub, siblings, app))
             app.state.hub = hub
             yield
 
@@ -105,7 +111,7 @@ async def _with_embedded_server(settings: Settings, stack: AsyncExitStack) -> Se
 
 
 @contextmanager
-def _routes_of(hub: Hub, app: FastAPI) -> Iterator[None]:
+def _routes_of(hub: Hub, siblings: Siblings, app: FastAPI) -> Iterator[None]:
     """Give the application the hub's routes, behind its own, for as long as the hub lives.
 
     They come so late because they need the hub; a lifespan may begin again with another.
@@ -115,6 +121,7 @@ def _routes_of(hub: Hub, app: FastAPI) -> Iterator[None]:
     app.include_router(server_api_router(hub))
     app.include_router(ticket_router(hub))
     app.include_router(health_router(hub))
+    app.include_router(metrics_router(hub, siblings))
     app.router.routes += [
         Route("/events", EventsEndpoint(hub), methods=["GET"]),
         WebSocketRoute("/connection/websocket", WebSocketEndpoint(hub)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import jwt
@@ -178,8 +178,12 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def check_api_key(settings: Settings, connection: HTTPConnection) -> None:
+def check_api_key(
+    settings: Settings, connection: HTTPConnection, *, schemes: Collection[str] = ("apikey",)
+) -> None:
     """Let a caller of the server API pass, by ``X-API-Key`` or ``Authorization: apikey``.
+
+    ``schemes`` are those of ``Authorization`` that may carry the key, in lower case.
 
     Raises:
         Unauthorized: the key is missing or wrong, or the hub has none.
@@ -191,7 +195,7 @@ def check_api_key(settings: Settings, connection: HTTPConnection) -> None:
     given = connection.headers.get("x-api-key")
     if given is None:
         scheme, _, rest = connection.headers.get("authorization", "").partition(" ")
-        given = rest.strip() if scheme.lower() == "apikey" else None
+        given = rest.strip() if scheme.lower() in schemes else None
     if given is None:
         raise Unauthorized("expected an API key in the header X-API-Key")
     # Digests, so that not even the length can be measured.

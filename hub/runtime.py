@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -30,6 +31,7 @@ from hub.driver import Driver
 from hub.engine import Engine
 from hub.feed import Feed
 from hub.inspector import Inspector
+from hub.loop_lag import LoopLag
 from hub.nodes import Nodes
 from hub.origin import OriginPolicy
 from hub.registry import Registry
@@ -61,6 +63,8 @@ class Hub:
         self.node = new_id()
         self.name = settings.node_name or socket.gethostname()[:64]
         self.version = version()
+        #: When it started, in seconds since 1970.
+        self.started_at = time.time()
         self.origins = OriginPolicy.of(settings)
         self.verifier = TokenVerifier.of(settings)
         self.registry = Registry(settings.max_connections)
@@ -88,6 +92,7 @@ class Hub:
         self.authenticator = Authenticator(self.verifier, self.tickets)
         self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
         self.reporter = Reporter(self, every_s=settings.node_report_s)
+        self.loop_lag = LoopLag(asyncio.get_running_loop().call_later)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
 
@@ -98,6 +103,7 @@ class Hub:
         self.services.store.on_state(lambda _ready: ready.set())
         self.services.store.on_state(self.inspector.on_state)
         await self.services.__aenter__()
+        self.loop_lag.start()
         # Whoever reconnects after a restart should find Redis connected; without it we start.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
@@ -119,7 +125,8 @@ class Hub:
         self.say_goodbye()
         # 2. Let them leave, as long as the grace lasts: what is queued is written first.
         await self.drain()
-        # 3. Stop reporting, and be gone from the list of nodes.
+        # 3. Stop measuring and reporting, and be gone from the list of nodes.
+        self.loop_lag.stop()
         if self._tasks:
             for task in self._tasks:
                 task.cancel()

@@ -113,6 +113,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_max_lifetime_s: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 30 * 86_400
     #: Origins (``https://app.example.com``) of pages, besides the hub's own, that may connect.
     allowed_origins: tuple[str, ...] = ()
+    #: Whether ``/metrics`` can be read without the API key. It tells how much goes on, but no
+    #: name of a channel or user. Not open by itself on a loopback address, as health is: there
+    #: a reverse proxy usually stands before the hub, and everybody's requests come from it.
+    metrics_public: bool = False
     #: Everybody may do everything, on any channel. For development on one machine.
     insecure: bool = False
 

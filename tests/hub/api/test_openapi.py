@@ -19,6 +19,7 @@ async def test_every_route_and_schema_is_there(valkey: ValkeyServer) -> None:
         "/connection/ticket",
         "/health/live",
         "/health/ready",
+        "/metrics",
     } == set(document["paths"])
     schemas = document["components"]["schemas"]
     referred = set(re.findall(r"#/components/schemas/(\w+)", answer.text))

@@ -1,0 +1,1 @@
+"""Metrics: what a worker counts, what its siblings count, and how Prometheus reads both."""
