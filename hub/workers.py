@@ -1,8 +1,10 @@
-"""Several processes on one listening socket, and the one that watches over them.
+"""Several processes on one port, and the one that watches over them.
 
-Each worker is a node of its own; Redis connects them. One that dies is replaced; one that
-cannot even start ends the whole, because the next would fare alike. Workers end when they
-are told, and when their parent is gone, however it went.
+Each worker is a node of its own; Redis connects them. Each has a slot: a number, a listening
+socket that the parent keeps, and a place where its siblings ask it for its metrics. One that
+dies is replaced in its slot, where the connections wait that it had not accepted; one that
+cannot even start ends the whole, because the next would fare alike. Workers end when they are
+told, and when their parent is gone, however it went.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import multiprocessing.connection
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -24,6 +29,7 @@ import structlog
 
 from channels.errors import SettingsError
 from hub.logs import set_up_logs
+from hub.metrics.siblings import Slot
 from hub.settings import Settings
 
 __all__ = ["Workers"]
@@ -44,10 +50,13 @@ _KILL_AFTER_S = 5.0
 class _Worker:
     """One worker process, and the pipe on which it says that it serves."""
 
-    def __init__(self, settings_json: bytes, listener: socket.socket) -> None:
+    def __init__(self, settings_json: bytes, listener: socket.socket, slot: Slot) -> None:
+        self.slot = slot
         self.ready, theirs = _context.Pipe(duplex=False)
         self.process: SpawnProcess = _context.Process(
-            target=_work, args=(settings_json, listener, theirs), name="fanwire-worker"
+            target=_work,
+            args=(settings_json, listener, msgspec.json.encode(slot), theirs),
+            name="fanwire-worker",
         )
         self.process.start()
         theirs.close()
@@ -56,13 +65,17 @@ class _Worker:
 
 
 class Workers:
-    """Runs ``settings.workers`` processes until a signal comes."""
+    """Runs a process for each listener until a signal comes."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, *, on_ready: Callable[[], object]
+        self,
+        settings: Settings,
+        listeners: Sequence[socket.socket],
+        *,
+        on_ready: Callable[[], object],
     ) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._on_ready = on_ready
         self._workers: list[_Worker] = []
         self._json = msgspec.json.encode(settings)
@@ -78,11 +91,16 @@ class Workers:
         """
         before = {sig: signal.signal(sig, self._on_signal) for sig in _SIGNALS}
         try:
-            for _ in range(self._settings.workers):
-                self._start()
-            self._watch()
+            # Only this user may enter it.
+            with tempfile.TemporaryDirectory(prefix="fw-", ignore_cleanup_errors=True) as directory:
+                try:
+                    count = len(self._listeners)
+                    for number in range(count):
+                        self._start(Slot(number=number, count=count, directory=directory))
+                    self._watch()
+                finally:
+                    self._end()
         finally:
-            self._end()
             for sig, handler in before.items():
                 signal.signal(sig, handler)
 
@@ -90,8 +108,8 @@ class Workers:
         self._ending = True
         self._signalled.send_bytes(b"!")
 
-    def _start(self) -> None:
-        self._workers.append(_Worker(self._json, self._listener))
+    def _start(self, slot: Slot) -> None:
+        self._workers.append(_Worker(self._json, self._listeners[slot.number], slot))
 
     def _watch(self) -> None:
         """Replace what dies, until told to end."""
@@ -119,16 +137,20 @@ class Workers:
             )
         _log.error(
             "a worker died and is replaced",
+            worker=worker.slot.number,
             pid=worker.process.pid,
             status=worker.process.exitcode,
         )
         if time.monotonic() - worker.began < _HEALTHY_AFTER_S:
             multiprocessing.connection.wait([self._wakeup], timeout=_PAUSE_S)
         if not self._ending:
-            self._start()
+            self._start(worker.slot)
 
     def _end(self) -> None:
         """Ask every worker to end, wait for it, and kill what does not."""
+        # Else the kernel would go on accepting for us after the workers stopped.
+        for listener in self._listeners:
+            listener.close()
         for worker in self._workers:
             if worker.process.pid is not None and worker.process.is_alive():
                 os.kill(worker.process.pid, signal.SIGTERM)
@@ -148,7 +170,9 @@ def _says_ready(pipe: Connection) -> bool:
         return False
 
 
-def _work(settings_json: bytes, listener: socket.socket, ready: Connection) -> None:
+def _work(
+    settings_json: bytes, listener: socket.socket, slot_json: bytes, ready: Connection
+) -> None:
     """Serve: the main function of a worker."""
     from hub.server import run_server  # noqa: PLC0415 - which imports this module
 
@@ -157,12 +181,20 @@ def _work(settings_json: bytes, listener: socket.socket, ready: Connection) -> N
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = msgspec.json.decode(settings_json, type=Settings)
     set_up_logs(settings.log_level, json=settings.log_json)
-    threading.Thread(target=_end_with_parent, name="fanwire-parent", daemon=True).start()
-    run_server(settings, listener, lambda: ready.send_bytes(b"ready"))
+    slot = msgspec.json.decode(slot_json, type=Slot)
+    orphaned = threading.Event()
+    threading.Thread(
+        target=_end_with_parent, args=(orphaned,), name="fanwire-parent", daemon=True
+    ).start()
+    run_server(settings, listener, lambda: ready.send_bytes(b"ready"), slot=slot)
+    if orphaned.is_set():  # the last one to leave removes what the parent cannot any more
+        with suppress(OSError):
+            Path(slot.directory).rmdir()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(orphaned: threading.Event) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        orphaned.set()
         os.kill(os.getpid(), signal.SIGTERM)
