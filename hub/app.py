@@ -118,15 +118,16 @@ def _routes_of(hub: Hub, siblings: Siblings, app: FastAPI) -> Iterator[None]:
     """
     before = list(app.router.routes)
     app.openapi_schema = None
+    # Routes are tried in order, and it is these that thousands ask for at once.
+    app.router.routes += [
+        WebSocketRoute("/connection/websocket", WebSocketEndpoint(hub)),
+        Route("/events", EventsEndpoint(hub), methods=["GET"]),
+    ]
     app.include_router(server_api_router(hub))
     app.include_router(ticket_router(hub))
     app.include_router(health_router(hub))
     app.include_router(metrics_router(hub, siblings))
-    app.router.routes += [
-        Route("/events", EventsEndpoint(hub), methods=["GET"]),
-        WebSocketRoute("/connection/websocket", WebSocketEndpoint(hub)),
-        *page_routes(),
-    ]
+    app.router.routes += page_routes()
     try:
         yield
     finally:
