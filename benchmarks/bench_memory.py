@@ -45,7 +45,7 @@ def measure(running: Running) -> Sample:
 SCENARIO = Scenario(
     name="memory",
     what="resident memory of an idle WebSocket, subscribed to one channel",
-    unit="bytes",
+    unit="bytes (less is better)",
     cases=[Case("1,001st to 5,000th connection", measure)],
     hubs=lambda redis_core: [
         FanwireHub(

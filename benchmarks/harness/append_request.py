@@ -7,6 +7,7 @@ which script, keys and arguments that takes, so that nothing here has to know th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -23,9 +24,13 @@ from services.store.script import Script
 
 __all__ = ["append_publish"]
 
-#: Eight digits each, that stand nowhere else in a request, until the blanks take their place.
+#: Digits that stand nowhere else in a request, until the blanks take their place. What the
+#: load client puts there has as many.
 _CHANNEL = "98765432"
 _SEQ = "87654321"
+_NOW_MS = "9182736455463"
+#: The script is told the time; of its numbers, the one so close to now is that.
+_NOW_WITHIN_MS = 60_000
 
 
 class _Recorder:
@@ -45,8 +50,14 @@ class _Recorder:
     ) -> Reply:
         """Take the script for appended."""
         self.script = script
-        self.command = pack(("EVALSHA", script.sha, len(keys), *keys, *args))
+        timeless = (_NOW_MS if _is_now(argument) else argument for argument in args)
+        self.command = pack(("EVALSHA", script.sha, len(keys), *keys, *timeless))
         return [1, b"epoch", 1, 0]
+
+
+def _is_now(argument: Argument) -> bool:
+    now_ms = time.time_ns() // 1_000_000
+    return isinstance(argument, int) and abs(argument - now_ms) < _NOW_WITHIN_MS
 
 
 def append_publish(channel: str, redis_port: int) -> Publish:
@@ -62,6 +73,7 @@ def append_publish(channel: str, redis_port: int) -> Publish:
     assert recorder.script is not None
     with redis.Redis(port=redis_port) as connection:
         connection.script_load(recorder.script.text)
-    template = recorder.command.replace(_CHANNEL.encode(), CHANNEL_DIGITS.encode())
-    template = template.replace(_SEQ.encode(), SEQ.encode())
+    template = recorder.command
+    for digits, blank in ((_CHANNEL, CHANNEL_DIGITS), (_SEQ, SEQ), (_NOW_MS, "@@NOW_MS@@")):
+        template = template.replace(digits.encode(), blank.encode())
     return Publish("127.0.0.1", redis_port, template, protocol="resp")

@@ -40,8 +40,10 @@ class Report:
         seconds: float,
         pinned: bool,
         settings: dict[str, object],
+        columns: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self._columns = columns
         self.unit = unit
         self.ours = ""
         self.missing: dict[str, str] = {}
@@ -94,7 +96,9 @@ class Report:
         width = max([len(name) for names in self._results.values() for name in names] + [24])
         lines = [f"{self._head['what']}"]
         for case, rows in self._results.items():
-            lines += ["", f"{case:{width}}{self.unit:>34}{'ours / this':>26}{'client idle':>13}"]
+            more = "".join(f"{column:>18}" for column in self._columns)
+            heads = f"{self.unit:>34}{'ours / this':>26}{more}{'client idle':>13}"
+            lines += ["", f"{case:{width}}{heads}"]
             lines += [self._line(width, server, row) for server, row in rows.items()]
         lines += [f"missing  {server}: {reason}" for server, reason in self.missing.items()]
         lines += [f"FAILED   {server}: {reason}" for server, reason in self.failed.items()]
@@ -105,6 +109,8 @@ class Report:
         assert isinstance(details, dict)
         idle = details.get("client_idle")
         cells = f"{server:{width}}{_cell(row):>34}{_cell(ratio) if ratio else '':>26}"
+        for column in self._columns:
+            cells += f"{_number(details[column]['median']):>18}"
         cells += f"{idle['median']:>13.0%}" if idle else ""
         cells += "   CLIENT BUSY" if idle and idle["median"] < _LEAST_IDLE else ""
         return cells + (f"   {row['errors']} ERRORS" if row["errors"] else "")

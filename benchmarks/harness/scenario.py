@@ -89,6 +89,7 @@ class Scenario:
         seconds: how long a measurement takes unless the command line says otherwise.
         spread: servers may use both cores.
         settings: whatever else describes the measurement, for the report.
+        columns: details whose medians are worth a column of the table.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Scenario:
     seconds: float = 3
     spread: bool = False
     settings: dict[str, object] = field(default_factory=dict)
+    columns: Sequence[str] = ()
 
 
 def run_scenario(scenario: Scenario) -> None:
@@ -116,9 +118,11 @@ def run_scenario(scenario: Scenario) -> None:
         seconds=options.seconds,
         pinned=cores.server is not None and not scenario.spread,
         settings=scenario.settings,
+        columns=scenario.columns,
     )
     servers = _servers(scenario, cores, options.peers, report)
-    pin(0, cores.client)
+    if not scenario.spread:  # what is started inherits it
+        pin(0, cores.client)
     for round_number in range(1, options.rounds + 1):
         for server in list(servers):
             _say(f"{scenario.name}: round {round_number} of {options.rounds}: {server.name}")

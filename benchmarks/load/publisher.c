@@ -12,13 +12,21 @@
 #include "wire.h"
 
 #define MAX_BLANKS 16
-#define DIGITS 8
+#define LONGEST_NAME 16
 #define INPUT_SIZE (64u << 10)
 
-/* Where digits go, and whether they are those of the channel or of the message. */
+enum blank_kind { CHANNEL, SEQUENCE, NOW_MS, BLANK_KINDS };
+
+/* What stands for a number in the template, and how many digits take its place. */
+static const struct {
+    char name[LONGEST_NAME];
+    size_t digits;
+} blank_kinds[BLANK_KINDS] = {{"@@CHANNEL@@", 8}, {"@@SEQ@@", 8}, {"@@NOW_MS@@", 13}};
+
+/* Where digits go. */
 struct blank {
     size_t at;
-    bool channel;
+    enum blank_kind kind;
 };
 
 struct publisher {
@@ -39,29 +47,37 @@ struct publisher {
     uint64_t skip;
 };
 
+/* The kind of the blank that begins here, BLANK_KINDS if none does. */
+static enum blank_kind blank_at(const char *text, size_t size) {
+    for (enum blank_kind kind = 0; kind < BLANK_KINDS; kind++) {
+        size_t name_size = strlen(blank_kinds[kind].name);
+        if (size >= name_size && memcmp(text, blank_kinds[kind].name, name_size) == 0) return kind;
+    }
+    return BLANK_KINDS;
+}
+
 static void read_template(struct publisher *self, const char *path) {
-    static const char channel[] = "@@CHANNEL@@", sequence[] = "@@SEQ@@";
     FILE *file = fopen(path, "rb");
     if (!file) die("cannot read %s: %s", path, strerror(errno));
-    char *text = need(malloc(INPUT_SIZE + 1));
+    char *text = need(malloc(INPUT_SIZE));
     size_t size = fread(text, 1, INPUT_SIZE, file);
     fclose(file);
-    text[size] = 0;
     self->template = need(malloc(2 * INPUT_SIZE));
+    bool numbered = false;
     for (size_t at = 0; at < size;) {
-        bool is_channel = size - at >= sizeof channel - 1 && memcmp(text + at, channel, sizeof channel - 1) == 0;
-        bool is_sequence = size - at >= sizeof sequence - 1 && memcmp(text + at, sequence, sizeof sequence - 1) == 0;
-        if (is_channel || is_sequence) {
-            if (self->blank_count == MAX_BLANKS) die("%s: expected at most %d blanks", path, MAX_BLANKS);
-            self->blanks[self->blank_count++] = (struct blank){self->template_size, is_channel};
-            self->template_size += DIGITS;
-            at += is_channel ? sizeof channel - 1 : sizeof sequence - 1;
-        } else {
+        enum blank_kind kind = blank_at(text + at, size - at);
+        if (kind == BLANK_KINDS) {
             self->template[self->template_size++] = text[at++];
+            continue;
         }
+        if (self->blank_count == MAX_BLANKS) die("%s: expected at most %d blanks", path, MAX_BLANKS);
+        self->blanks[self->blank_count++] = (struct blank){self->template_size, kind};
+        self->template_size += blank_kinds[kind].digits;
+        at += strlen(blank_kinds[kind].name);
+        numbered |= kind == SEQUENCE;
     }
     free(text);
-    if (!self->blank_count) die("%s: expected @@SEQ@@ in the request", path);
+    if (!numbered) die("%s: expected @@SEQ@@ in the request", path);
 }
 
 struct publisher *publisher_open(const char *file, uint16_t port, bool resp) {
@@ -82,8 +98,14 @@ int publisher_fd(const struct publisher *self) { return self->fd; }
 
 uint64_t publisher_replies(const struct publisher *self) { return self->replies; }
 
-static void write_digits(char *out, uint32_t number) {
-    for (int i = DIGITS - 1; i >= 0; i--, number /= 10) out[i] = (char)('0' + number % 10);
+static void write_digits(char *out, size_t digits, uint64_t number) {
+    for (size_t i = digits; i > 0; i--, number /= 10) out[i - 1] = (char)('0' + number % 10);
+}
+
+static uint64_t wall_clock_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 void publisher_queue(struct publisher *self, uint32_t channel, uint32_t sequence) {
@@ -93,8 +115,11 @@ void publisher_queue(struct publisher *self, uint32_t channel, uint32_t sequence
     }
     char *request = self->queue + self->queue_size;
     memcpy(request, self->template, self->template_size);
-    for (unsigned i = 0; i < self->blank_count; i++)
-        write_digits(request + self->blanks[i].at, self->blanks[i].channel ? channel : sequence);
+    uint64_t numbers[BLANK_KINDS] = {channel, sequence, wall_clock_ms()};
+    for (unsigned i = 0; i < self->blank_count; i++) {
+        enum blank_kind kind = self->blanks[i].kind;
+        write_digits(request + self->blanks[i].at, blank_kinds[kind].digits, numbers[kind]);
+    }
     self->queue_size += self->template_size;
 }
 

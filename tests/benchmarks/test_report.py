@@ -17,13 +17,20 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     report = Report(
-        name="x", what="things", unit="things/s", rounds=2, seconds=1, pinned=True, settings={}
+        name="x",
+        what="things",
+        unit="things/s",
+        rounds=2,
+        seconds=1,
+        pinned=True,
+        settings={},
+        columns=["weight"],
     )
     report.ours = "ours"
     for ours, theirs in ((100.0, 50.0), (300.0, 100.0)):
-        report.add("case", "ours", ours, {"client_idle": 0.5}, 0)
-        report.add("case", "theirs", theirs, {"client_idle": 0.25}, 1)
-        report.add("case", "fast", theirs, {"client_idle": 0.05}, 0)
+        report.add("case", "ours", ours, {"client_idle": 0.5, "weight": 7}, 0)
+        report.add("case", "theirs", theirs, {"client_idle": 0.25, "weight": 7}, 1)
+        report.add("case", "fast", theirs, {"client_idle": 0.05, "weight": 7}, 0)
     report.missing["nowhere"] = "it is not installed: install it"
     report.failed["broken"] = "it ended with status 1"
     report.finish()
@@ -49,6 +56,7 @@ def test_the_table_tells_what_is_missing_and_wrong(report: Report) -> None:
     assert "missing  nowhere: it is not installed: install it" in table
     assert "FAILED   broken: it ended with status 1" in table
     assert "2 ERRORS" in table
+    assert " weight " in table
     assert [line.split()[0] for line in table.splitlines() if "CLIENT BUSY" in line] == ["fast"]
 
 
