@@ -14,6 +14,7 @@ import msgspec
 from benchmarks.peers import Publish, Subscribe
 
 from .cores import pin
+from .processes import cpu_seconds
 from .programs import program
 
 __all__ = ["Group", "Latency", "Load", "LoadResult", "held", "run_load"]
@@ -44,6 +45,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     connect_s: float
     seconds: float = 0
     client_cpu_s: float = 0
+    #: Processor time of the server after all had joined, warm-up and the rest of it included.
+    server_cpu_s: float = 0
     client_idle: float = 0
     deliveries_per_s: float = 0
     messages_per_s: float = 0
@@ -118,8 +121,10 @@ class Load:
         return arguments
 
 
-def run_load(load: Load, port: int, core: int | None = None) -> LoadResult:
-    """Run the load client once, on ``core``.
+def run_load(
+    load: Load, port: int, core: int | None = None, *, server: tuple[int, ...] = ()
+) -> LoadResult:
+    """Run the load client once, on ``core``; ``server`` are the processes it loads.
 
     Raises:
         RuntimeError: it could not do what it was told, in its own words: the server refused,
@@ -128,10 +133,14 @@ def run_load(load: Load, port: int, core: int | None = None) -> LoadResult:
     with tempfile.TemporaryDirectory(prefix="fw-") as directory:
         arguments = load.arguments(port, Path(directory) / "template")
         with _running(arguments, core) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # all have joined, or it failed
+            before_s = cpu_seconds(server)
             out, err = process.communicate(timeout=_PATIENCE_S)
     if process.returncode:
         raise RuntimeError(f"load client: {err.strip()}")
-    return msgspec.json.decode(out, type=LoadResult)
+    result = msgspec.json.decode(out, type=LoadResult)
+    return msgspec.structs.replace(result, server_cpu_s=cpu_seconds(server) - before_s)
 
 
 @contextlib.contextmanager

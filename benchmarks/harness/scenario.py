@@ -48,10 +48,15 @@ class Sample:
                 "received": result.received,
                 "client_idle": result.client_idle,
                 "client_cpu_s": result.client_cpu_s,
+                "server_cpu_us_a_delivery": _each(result.server_cpu_s * 1e6, result.received),
                 **details,
             },
             result.errors,
         )
+
+
+def _each(total: float, count: int) -> float:
+    return round(total / count, 3) if count else 0.0
 
 
 class Running(NamedTuple):
@@ -65,7 +70,7 @@ class Running(NamedTuple):
 
     def load(self, load: Load) -> LoadResult:
         """Run the load client on its core."""
-        return run_load(load, self.port, self.cores.client)
+        return run_load(load, self.port, self.cores.client, server=self.endpoint.pids)
 
 
 @dataclass(frozen=True)

@@ -153,8 +153,6 @@ static double join_all(struct load *load) {
 }
 
 static void hold(struct load *load) {
-    printf("{\"joined\":%u}\n", load->joined);
-    fflush(stdout);
     watch(load, STDIN_FILENO, INPUT, EPOLLIN, EPOLL_CTL_ADD);
     while (!load->input_ended) turn(load, now_ns() + SECOND_NS);
 }
@@ -305,6 +303,9 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "percentiles") == 0) return print_percentiles();
     struct load *load = load_new(options_read(argc, argv));
     double connect_s = join_all(load);
+    /* A line of its own: whoever started us may look at the server between the two parts. */
+    printf("{\"joined\":%u}\n", load->joined);
+    fflush(stdout);
     if (load->options.hold) hold(load);
     printf("{\"connections\":%u,\"channels\":%u,\"connect_s\":%.6f", load->joined, load->options.channels, connect_s);
     if (load->options.storm) run_storm(load);
