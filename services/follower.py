@@ -140,7 +140,12 @@ class _Followed:
         if self.held is not None:
             self._hold(self.held, publication, len(payload))
         elif self._continues(publication):
-            self._deliver(publication)
+            # What _deliver does, without another call: this is the way of nearly everything.
+            self.position = publication.position
+            self.id = publication.id
+            self._late_until = 0.0
+            self._stats.publications += 1
+            self.sink.on_publication(publication)
         elif not self._is_late(publication):
             self._on_trouble(self)
 
