@@ -1,0 +1,1 @@
+"""How far it scales: a cost model fitted on the measurements, and a simulation of deployments."""
