@@ -30,7 +30,7 @@ def main() -> None:
     try:
         fitted = fit_costs(results)
         checks = validate(results, fitted.costs)
-        machine = results.report("costs")["machine"]
+        report = results.report("costs")
     except ResultsError as error:
         sys.exit(str(error))
     plans = [
@@ -39,13 +39,13 @@ def main() -> None:
         for connections in CONNECTIONS
     ]
     limits = [limits_of(workload, fitted.costs) for workload in WORKLOADS]
-    told = sections(fitted, checks, limits, plans, machine)
+    told = sections(fitted, checks, limits, plans, report)
     for name, text in told.items():
         print(f"\n== {name}\n\n{text}")
     text = replace_sections(TARGET.read_text(encoding="utf-8"), told)
     TARGET.write_text(text, encoding="utf-8")
     path = RESULTS / "capacity.json"
-    found = as_json(fitted, checks, limits, plans, machine)
+    found = as_json(fitted, checks, limits, plans, report)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"written: {TARGET.relative_to(ROOT)}, {path.relative_to(ROOT)}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         turn_us: a turn of the hub's event loop that messages from Redis begin.
         ingest_us: a publication that comes to a node: parsed, judged, put into its room.
         ws_write_us, sse_write_us: a write to a connection, with its first publication.
+        spread_us: what such a write costs more with each tenfold of the worker's connections,
+            because caches hold less of them.
         ws_more_us, sse_more_us: each further publication in the same write.
         connect_us, subscribe_us: a connection that comes; each of its subscriptions.
         ping_us: a ping and its answer.
@@ -43,6 +46,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     ingest_us: float
     ws_write_us: float
     ws_more_us: float
+    spread_us: float
     sse_write_us: float
     sse_more_us: float
     connect_us: float
@@ -61,6 +65,11 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     channel_bytes: float
     log_bytes: float
     message_bytes: float
+
+    def write_us(self, connections: float, *, sse: bool = False) -> float:
+        """Return what a write costs a worker with so many connections."""
+        first = self.sse_write_us if sse else self.ws_write_us
+        return first + self.spread_us * math.log10(max(1.0, connections))
 
     def publication_us(self, nodes: float) -> float:
         """Return what a publication costs Redis beside the turn, with so many nodes to tell.
@@ -85,7 +94,8 @@ class Fitted(NamedTuple):
 
 class _Delivering(NamedTuple):
     case: str
-    #: Per publication: turns, publications, then first and further writes, WebSocket and SSE.
+    #: Per publication: turns, publications, tenfolds of connections times writes, then first
+    #: and further publications of writes, WebSocket and SSE.
     row: tuple[float, ...]
 
 
@@ -114,10 +124,14 @@ def _delivering(results: Results) -> tuple[dict[str, float], list[tuple[str, flo
         # turn: about half the window, for the other half is on its way elsewhere.
         turns = 1 / batch if channels == 1 else 1 / max(1.0, window / 2)
         writes = (members / batch, members * (1 - 1 / batch))
-        row = (turns, 1.0, *((0.0, 0.0, *writes) if sse else (*writes, 0.0, 0.0)))
+        tenfolds = writes[0] * math.log10(channels * members)
+        row = (turns, 1.0, tenfolds, *((0.0, 0.0, *writes) if sse else (*writes, 0.0, 0.0)))
         found.append(_Delivering(case, row))
         measured.append(results.detail("costs", case, "hub_us_per_publication"))
-    names = ("turn_us", "ingest_us", "ws_write_us", "ws_more_us", "sse_write_us", "sse_more_us")
+    names = (
+        "turn_us", "ingest_us", "spread_us", "ws_write_us", "ws_more_us", "sse_write_us",
+        "sse_more_us",
+    )  # fmt: skip
     if len(found) < len(names):
         raise ResultsError(f"expected {len(names)} cases of deliveries or more; got {len(found)}")
     coefficients = fit([one.row for one in found], measured)

@@ -22,9 +22,9 @@ TARGET_P99_MS = 250.0
 MAX_CONNECTIONS = 10_000
 PING_S = 25.0
 COMPARE_S = 10.0
-#: Beside what was measured: a node keeps one core for its kernel and network.
-NODE_CORES = 8
-NODE_WORKERS = NODE_CORES - 1
+#: A machine keeps one core for its kernel and network, which were not measured.
+MACHINE_CORES = 8
+MACHINE_WORKERS = MACHINE_CORES - 1
 #: Bytes that TCP, IP and Ethernet add to a packet, and a WebSocket to a frame of this size.
 PACKET_BYTES = 20 + 20 + 12 + 18
 FRAME_BYTES = 4
@@ -126,9 +126,9 @@ class Plan:
     outcome: Outcome
 
     @property
-    def nodes(self) -> int:
+    def machines(self) -> int:
         """Machines for the workers."""
-        return math.ceil(self.workers / NODE_WORKERS)
+        return math.ceil(self.workers / MACHINE_WORKERS)
 
     @property
     def first(self) -> tuple[str, float]:
@@ -159,6 +159,7 @@ def part_of(
     redis_background = followed / shards * costs.redis_compare_us / COMPARE_S / 1e6
     arriving = published * nodes / workers
     delivered = workload.delivered(connections) / workers
+    write_us = costs.write_us(connections / workers)
     part = Part(
         to_worker_per_s=arriving,
         to_shard_per_s=published / shards,
@@ -167,10 +168,10 @@ def part_of(
         members=delivered / arriving,
         hub_background=hub_background,
         redis_background=redis_background,
-        write_us=costs.ws_write_us,
+        write_us=write_us,
         more_us=costs.ws_more_us,
     )
-    hub_load = hub_background + (arriving * costs.ingest_us + delivered * costs.ws_write_us) / 1e6
+    hub_load = hub_background + (arriving * costs.ingest_us + delivered * write_us) / 1e6
     redis_load = (
         redis_background
         + published

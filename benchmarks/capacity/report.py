@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import msgspec
 
 from .costs import Costs, Fitted
 from .limits import Limit
-from .plan import COMPARE_S, MAX_CONNECTIONS, NODE_CORES, NODE_WORKERS, PING_S, Plan
+from .plan import COMPARE_S, MACHINE_CORES, MACHINE_WORKERS, MAX_CONNECTIONS, PING_S, Plan
 from .validation import Check
 
 __all__ = ["as_json", "sections"]
@@ -19,11 +20,9 @@ _SERVED_BY_ONE_S = 1e6
 
 _COSTS = (
     ("hub, a turn of the loop that messages begin", "turn_us"),
-    ("hub, a publication that arrives at a node", "ingest_us"),
-    ("hub, a delivery to a WebSocket", "ws_write_us"),
-    ("hub, each further publication in the same write", "ws_more_us"),
-    ("hub, a delivery to an event stream (SSE)", "sse_write_us"),
-    ("hub, each further publication in the same write", "sse_more_us"),
+    ("hub, a publication that arrives at a worker", "ingest_us"),
+    ("hub, each further publication in the same write, WebSocket", "ws_more_us"),
+    ("hub, each further publication in the same write, SSE", "sse_more_us"),
     ("hub, a connection that comes", "connect_us"),
     ("hub, each of its subscriptions", "subscribe_us"),
     (f"hub, a ping and its answer, every {PING_S:g} s a connection", "ping_us"),
@@ -31,9 +30,9 @@ _COSTS = (
     ("Redis, a turn of the loop", "redis_turn_us"),
     ("Redis, a read or write of a socket", "redis_socket_us"),
     ("Redis, the script that appends and announces a publication", "append_us"),
-    ("Redis, the message to each node that follows the channel", "message_us"),
+    ("Redis, the message to each worker that follows the channel", "message_us"),
     ("Redis, a connection that comes", "redis_connect_us"),
-    ("Redis, each subscription to a channel new to the node", "redis_subscribe_us"),
+    ("Redis, each subscription to a channel new to the worker", "redis_subscribe_us"),
     (f"Redis, the comparison of a followed channel, every {COMPARE_S:g} s", "redis_compare_us"),
 )  # fmt: skip
 _BYTES = (
@@ -50,11 +49,11 @@ def sections(
     checks: Sequence[Check],
     limits: Sequence[Limit],
     plans: Sequence[Plan],
-    machine: Mapping[str, object],
+    report: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return the tables by the name of the section they stand in."""
+    """Return the tables by the name of the section they stand in; ``report`` is costs.json."""
     told = {
-        "machine": _machine(machine),
+        "measured": _measured(report),
         "costs": _costs(fitted.costs),
         "fit": _fit(fitted),
         "checks": _checks(checks),
@@ -72,12 +71,12 @@ def as_json(
     checks: Sequence[Check],
     limits: Sequence[Limit],
     plans: Sequence[Plan],
-    machine: Mapping[str, object],
+    report: Mapping[str, Any],
 ) -> dict[str, object]:
     """Return all of it, with what it was fitted on."""
     return {
         "what": "cost model fitted on costs.json, redis_costs.json and memory.json; simulated",
-        "machine": machine,
+        "measured": {name: report[name] for name in ("machine", "rounds", "commit")},
         "costs": msgspec.to_builtins(fitted.costs),
         "fit": [
             {"case": case, "measured_us": measured, "modelled_us": round(modelled, 2)}
@@ -90,7 +89,7 @@ def as_json(
                 "workload": plan.workload.name,
                 "connections": plan.connections,
                 "workers": plan.workers,
-                "nodes": plan.nodes,
+                "machines": plan.machines,
                 "shards": plan.shards,
                 "hub_load": round(plan.hub_load, 3),
                 "redis_load": round(plan.redis_load, 3),
@@ -106,17 +105,25 @@ def as_json(
     }
 
 
-def _machine(machine: Mapping[str, object]) -> str:
+def _measured(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-        f"Python {machine['python']}. One core is one of these."
+        f"Python {machine['python']}; medians of {report['rounds']} rounds at commit "
+        f"{report['commit']}. One core is one of these."
     )
 
 
 def _costs(costs: Costs) -> str:
+    values = [
+        (f"hub, a delivery to {what}, with {connections:,} connections", value)
+        for what, sse in (("a WebSocket", False), ("an event stream (SSE)", True))
+        for connections in (100, 1_000, MAX_CONNECTIONS)
+        for value in [costs.write_us(connections, sse=sse)]
+    ]
+    values += [(what, getattr(costs, name)) for what, name in _COSTS]
     rows = []
-    for what, name in _COSTS:
-        value = getattr(costs, name)
+    for what, value in values:
         a_core = f"{_short(_SERVED_BY_ONE_S / value)}/s" if value else "-"
         rows.append((what, f"{_us(value)} us", a_core))
     rows += [(what, _size(getattr(costs, name)), "") for what, name in _BYTES]
@@ -151,7 +158,7 @@ def _limits(limits: Sequence[Limit]) -> str:
                 one.workload,
                 f"{_short(one.deliveries_per_s)} deliveries/s",
                 f"{one.worker.hub_busy:.0%} busy, p99 {_figure(one.worker.p99_ms)} ms",
-                f"{_short(one.publications_per_s)} publications/s to {one.nodes:.3g} nodes each",
+                f"{_short(one.publications_per_s)} publications/s to {one.nodes:.3g} workers each",
                 f"{one.redis.redis_busy:.0%} busy",
             )
             for one in limits
@@ -167,7 +174,7 @@ def _plans(plans: Sequence[Plan]) -> str:
             (
                 f"{one.connections:,}" + (" *" if one.connections > MAX_CONNECTIONS else ""),
                 f"{one.workers:,} ({one.bound})",
-                f"{one.nodes:,} x {_gib(one.worker_bytes * min(NODE_WORKERS, one.workers))}",
+                f"{one.machines:,} x {_gib(one.worker_bytes * min(MACHINE_WORKERS, one.workers))}",
                 "one" if one.shards == 1 else f"Cluster, {one.shards} shards",
                 f"{one.hub_load:.0%}, looks {one.outcome.hub_busy:.0%} busy",
                 f"{one.redis_load:.0%}, looks {one.outcome.redis_busy:.0%} busy",
@@ -180,7 +187,7 @@ def _plans(plans: Sequence[Plan]) -> str:
         )
     return _table(
         (
-            "connections", "workers (bound by)", f"nodes of {NODE_CORES} cores x memory",
+            "connections", "workers (bound by)", f"machines of {MACHINE_CORES} cores x memory",
             "Redis", "load of a worker", "load of a Redis", "its logs", "p50 / p99", "egress",
             "all back after a restart", "saturates first",
         ),

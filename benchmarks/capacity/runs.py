@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ class _Run:
 def run_part(part: Part, costs: Costs, *, seconds: float, seed: int = 1) -> Outcome:
     """Run a part of a deployment under Poisson streams."""
     chance = random.Random(seed)
-    shards = max(1, round(part.to_worker_per_s / part.to_shard_per_s + 0.4999))
+    shards = math.ceil(part.to_worker_per_s / part.to_shard_per_s)
     run = _Run(
         costs,
         seconds=seconds,
@@ -217,7 +218,9 @@ def run_paced(
         run.shards[0].take(Message(run.clock.now, next(turn)))
         run.clock.after(1 / per_s, publish)
 
-    run = _Run(costs, seconds=seconds, write_us=costs.ws_write_us, more_us=costs.ws_more_us)
+    run = _Run(
+        costs, seconds=seconds, write_us=costs.write_us(connections), more_us=costs.ws_more_us
+    )
     turn = itertools.cycle([Room(connections // channels) for _ in range(channels)])
     run.clock.after(0, publish)
     return run.outcome(per_s)
@@ -237,7 +240,7 @@ def run_window(
     run = _Run(
         costs,
         seconds=seconds,
-        write_us=costs.ws_write_us,
+        write_us=costs.write_us(connections),
         more_us=costs.ws_more_us,
         finished=publish,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ COSTS = Costs(
     ingest_us=10.0,
     ws_write_us=7.0,
     ws_more_us=0.5,
+    spread_us=0.0,
     sse_write_us=6.0,
     sse_more_us=0.25,
     connect_us=500.0,
@@ -51,7 +53,7 @@ COSTS = Costs(
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A folder of measurements that a machine with :data:`COSTS` would give."""
-    c = COSTS
+    c = msgspec.structs.replace(COSTS, spread_us=0.75)
     deliveries = {}
     for kind, channels, members, window in (
         ("WebSocket", 1, 1, 1), ("WebSocket", 1, 100, 1), ("WebSocket", 1, 1000, 1),
@@ -63,6 +65,7 @@ def results(tmp_path: Path) -> Path:
         sse = kind == "SSE"
         write, more = (c.sse_write_us, c.sse_more_us) if sse else (c.ws_write_us, c.ws_more_us)
         us = turns * c.turn_us + c.ingest_us
+        write += c.spread_us * math.log10(channels * members)
         us += members * (write + (batch - 1) * more) / batch
         deliveries[f"{kind}, {channels} x {members}, window {window}"] = {
             "hub_us_per_publication": us,
@@ -231,7 +234,7 @@ def test_the_fit_finds_the_costs(results: Path) -> None:
     """Measurements that are made from costs give these costs, and no residual."""
     found = fit_costs(Results(results))
     for name in Costs.__struct_fields__:
-        expected = getattr(COSTS, name)
+        expected = 0.75 if name == "spread_us" else getattr(COSTS, name)
         if name == "channel_bytes":
             continue  # from whole bytes a connection, of which one channel is shared
         assert getattr(found.costs, name) == pytest.approx(expected, rel=0.01), name
@@ -308,16 +311,17 @@ def test_the_document_has_every_section(results: Path) -> None:
     """Whatever the program writes has its place in the document, and no place stays empty."""
     found = fit_costs(Results(results))
     checks = validate(Results(results), found.costs)
-    limits = [limits_of(workload, found.costs) for workload in WORKLOADS]
+    limits = [limits_of(WORKLOADS[-1], found.costs)]
     plans = [plan(workload, 10_000, found.costs) for workload in WORKLOADS]
     machine = {"cpu": "a", "cores": 2, "kernel": "b", "python": "c"}
-    told = sections(found, checks, limits, plans, machine)
+    report = {"machine": machine, "rounds": 3, "commit": "d"}
+    told = sections(found, checks, limits, plans, report)
     text = replace_sections(DOC.read_text("utf-8"), told)
     for name, section in told.items():
         assert section.rstrip() in text, name
     assert set(told) == {line[5:-4] for line in text.splitlines() if line.startswith("<!-- ") and
                          not line.startswith("<!-- /")}  # fmt: skip
-    json.dumps(as_json(found, checks, limits, plans, machine))
+    json.dumps(as_json(found, checks, limits, plans, report))
 
 
 def test_a_section_that_is_missing_is_told() -> None:
