@@ -155,11 +155,17 @@ def test_a_queue_with_fixed_service_waits_as_the_formula_says(load: float) -> No
     assert server.busy_s / clock.now == pytest.approx(load, rel=0.02)
 
 
-def worker(
-    clock: Clock, written: list[tuple[Message, float, float]], done: list[Message]
-) -> Worker:
-    """A worker of round costs: a turn 1 ms, a publication 0.1 ms, a write 0.01 ms."""
-    return Worker(
+Written = list[tuple[Message, float, float]]
+
+
+def worker(clock: Clock) -> tuple[Worker, Written, list[Message]]:
+    """A worker of round costs: a turn 1 ms, a publication 0.1 ms, a write 0.01 ms.
+
+    And what it wrote, with latencies and how many, and what it finished.
+    """
+    written: Written = []
+    done: list[Message] = []
+    hub = Worker(
         clock,
         turn_s=1e-3,
         ingest_s=1e-4,
@@ -168,12 +174,13 @@ def worker(
         written=lambda *what: written.append(what),
         finished=done.append,
     )
+    return hub, written, done
 
 
 def test_a_lonely_message_takes_the_sum_of_its_costs() -> None:
     """Turn, ingest and one write a member; the last member waits for all of it."""
-    clock, written, done = Clock(), [], []
-    hub = worker(clock, written, done)
+    clock = Clock()
+    hub, written, done = worker(clock)
     hub.take(Message(0.0, Room(300)))
     clock.run(1.0)
     assert hub.busy_s == pytest.approx(1e-3 + 1e-4 + 300e-5)
@@ -184,8 +191,8 @@ def test_a_lonely_message_takes_the_sum_of_its_costs() -> None:
 
 def test_what_comes_during_a_walk_leaves_together_in_the_next() -> None:
     """Nine messages that come while the first is walked to a room cost it one more walk."""
-    clock, written, done = Clock(), [], []
-    hub, room = worker(clock, written, done), Room(1_000)
+    clock, room = Clock(), Room(1_000)
+    hub, written, done = worker(clock)
     for number in range(10):
         clock.after(0.0 if number == 0 else 2e-3 + number * 1e-4, lambda: hub.take(
             Message(clock.now, room)
@@ -198,8 +205,8 @@ def test_what_comes_during_a_walk_leaves_together_in_the_next() -> None:
 
 def test_a_small_room_does_not_wait_for_a_large_one() -> None:
     """Rooms take turns, so five subscribers are served within slices of fifty thousand."""
-    clock, written, done = Clock(), [], []
-    hub, large, small = worker(clock, written, done), Room(50_000), Room(5)
+    clock, large, small = Clock(), Room(50_000), Room(5)
+    hub, written, done = worker(clock)
     hub.take(Message(0.0, large))
     clock.after(1e-3, lambda: hub.take(Message(clock.now, small)))
     clock.run(5.0)
