@@ -5,7 +5,7 @@ hub, by its own ``/metrics``, for rooms of several sizes, with one message on it
 more; for connecting, subscribing, and doing nothing. ``benchmarks.capacity`` fits its model
 on the figures.
 
-    python -m benchmarks.bench_costs [--rounds 3] [--seconds 2]
+    python -m benchmarks.bench_costs [--rounds 5] [--seconds 2]
 
 Prints a table and writes benchmarks/results/costs.json.
 """

@@ -4,7 +4,7 @@ Processor time of the server, and what it did meanwhile, by its own ``INFO``: tu
 loop, reads and writes of sockets. One publisher has one request on its way or sixteen, or
 sixteen publishers have one each; none to eight nodes are subscribed to the channel.
 
-    python -m benchmarks.bench_redis_costs [--rounds 3] [--seconds 1]
+    python -m benchmarks.bench_redis_costs [--rounds 5] [--seconds 1]
 
 Prints a table and writes benchmarks/results/redis_costs.json.
 """

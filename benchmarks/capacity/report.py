@@ -109,7 +109,7 @@ def _measured(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
-        f"Python {machine['python']}; medians of {report['rounds']} rounds at commit "
+        f"Python {machine['python']}; rounds: {report['rounds']}; commit "
         f"{report['commit']}. One core is one of these."
     )
 
