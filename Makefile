@@ -45,6 +45,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.peers
 	@set -e; found=; \
 	for file in benchmarks/bench_$(or $(ARGS),*).py; do \
 		[ -f "$$file" ] || continue; found=yes; \
