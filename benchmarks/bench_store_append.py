@@ -77,6 +77,7 @@ def append_arguments(channel: str) -> tuple[list[str], list[str | bytes | int]]:
         300_000,
         86_400_000,
         300_000,
+        "",  # no conflation key
     ]
 
 
