@@ -563,20 +563,19 @@ async def test_a_goodbye_is_answered(hub: HubServer, sent: bytes, code: int | No
 async def test_who_ends_and_does_not_read_is_cut_off(valkey: ValkeyServer, end: str) -> None:
     """A goodbye does not keep what cannot be written, nor the connection in its rooms."""
     loop = asyncio.get_running_loop()
-    async with server.serve(valkey.url) as hub:
-        async with raw_socket(hub, receive_bytes=4 * KIB) as stuck:
-            await loop.sock_sendall(
-                stuck,
-                commands({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat"}}),
-            )
-            await hub.until(lambda: "chat" in hub.engine.rooms)
-            while not hub.drivers[-1].outbox:
-                await hub.publish(10, size=16 * KIB)
-            if end == "close":
-                await loop.sock_sendall(stuck, frame(b"", 8))
-            else:
-                stuck.shutdown(socket.SHUT_WR)
-            await hub.until(lambda: not len(hub.registry) and not hub.connections)
+    async with server.serve(valkey.url) as hub, raw_socket(hub, receive_bytes=4 * KIB) as stuck:
+        await loop.sock_sendall(
+            stuck,
+            commands({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat"}}),
+        )
+        await hub.until(lambda: "chat" in hub.engine.rooms)
+        while not hub.drivers[-1].outbox:
+            await hub.publish(10, size=16 * KIB)
+        if end == "close":
+            await loop.sock_sendall(stuck, frame(b"", 8))
+        else:
+            stuck.shutdown(socket.SHUT_WR)
+        await hub.until(lambda: not len(hub.registry) and not hub.connections)
 
 
 async def test_what_comes_after_our_goodbye_is_not_kept(
