@@ -14,6 +14,7 @@ import pytest
 from channels.cursor import encode_cursor_part
 from channels.position import Position
 from hub.auth import TOKEN_COOKIE
+from hub.transports.uvicorn_http import FanwireHttpProtocol
 from tests.hub.event_source import Event, EventSource, listening
 from tests.hub.serving import Served, open_settings, served, strict_settings, token
 from tests.servers import ValkeyServer
@@ -396,3 +397,38 @@ async def test_a_reader_that_stops_reading_is_let_go(hub: Served) -> None:
                 await _publish(hub, "a:b", [n, "x" * 60_000])
                 assert (await quick.next()).offset == n + 1
         await _empty(hub)
+
+
+async def test_a_reader_that_stalls_as_its_recovery_ends_may_owe_no_more(
+    valkey: ValkeyServer,
+) -> None:
+    """What comes live then queues, and counts: the transport is full, and said so before."""
+    loop = asyncio.get_running_loop()
+    settings = open_settings(valkey.url, send_timeout_s=30, outbox_bytes=256 * 1024)
+    async with served(settings) as hub:
+        for n in range(10):
+            await _publish(hub, "a:b", [n, "x" * 60_000])
+        host, port = hub.url.removeprefix("http://").split(":")
+        with socket.socket() as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.setblocking(False)
+            await loop.sock_connect(stuck, (host, int(port)))
+            async with asyncio.timeout(5):
+                while not (connections := hub.server.server_state.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            [connection] = connections
+            assert isinstance(connection, FanwireHttpProtocol)
+            # So that every event of the recovery has the transport ask for a pause.
+            at_server = connection.transport.get_extra_info("socket")
+            at_server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            connection.transport.set_write_buffer_limits(8 * 1024)
+            request = f"GET /events?channel=a:b&recent=10 HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+            await loop.sock_sendall(stuck, request.encode())
+            while connection.stream is None:
+                await loop.sock_recv(stuck, 4096)
+            async with hub.client() as client, listening(client, "a:b") as quick:
+                for n in range(20):
+                    await _publish(hub, "a:b", [n, "x" * 60_000])
+                    assert (await quick.next()).offset == 11 + n
+                assert hub.hub.engine.traffic.drops == {"slow": 1}
+            connection.transport.abort()
