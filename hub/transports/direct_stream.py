@@ -28,6 +28,9 @@ class Lender(Protocol):
     def transport(self) -> asyncio.Transport:
         """Where the response's chunks go."""
 
+    #: The tasks that the server itself runs applications in.
+    tasks: set[asyncio.Task[None]]
+
     @property
     def write_paused(self) -> bool:
         """Whether the transport wants a pause now."""
