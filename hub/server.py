@@ -7,6 +7,7 @@ status 0 on SIGTERM and SIGINT, after the clients were told.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -40,6 +41,10 @@ _log = structlog.get_logger(__name__)
 #: Seconds an idle connection of an API client is kept: longer than the clients' pools keep
 #: it, so that it is they who close it and no request meets a closing connection.
 _KEEP_ALIVE_S = 75
+#: Collections of the middle generation before a full one, at least; Python's 10 are 70,000
+#: objects, which 5,000 connections are. Garbage that only a full one finds is rare, and with
+#: this about 700,000 objects at most. Measured with 10,000 connections: 30 to 80 ms each.
+_MIDDLE_PER_FULL_COLLECTION = 100
 
 
 def serve(settings: Settings) -> None:
@@ -111,7 +116,24 @@ def run_server(
 
     Exits with uvicorn's status when the application does not start.
     """
-    build_server(settings, on_ready, slot=slot).run([listener])
+
+    def ready() -> None:
+        _calm_garbage_collector()
+        on_ready()
+
+    build_server(settings, ready, slot=slot).run([listener])
+
+
+def _calm_garbage_collector() -> None:
+    """Have full collections come rarely, and pass by what is there to stay.
+
+    A full collection walks every connection, with the loop standing still; and connections
+    coming are what brings them on. What a connection leaves behind is freed without it.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _MIDDLE_PER_FULL_COLLECTION)
 
 
 def build_server(

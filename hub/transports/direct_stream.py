@@ -28,6 +28,13 @@ class Lender(Protocol):
     def transport(self) -> asyncio.Transport:
         """Where the response's chunks go."""
 
+    #: The tasks that the server itself runs applications in.
+    tasks: set[asyncio.Task[None]]
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the transport wants a pause now."""
+
     #: Who is told when the transport wants a pause; None for nobody.
     stream: DirectStream | None
 
@@ -59,7 +66,10 @@ class DirectStream:
     def __enter__(self) -> Self:
         self._feed.outbox.on_ready = self._pump_soon
         self._lender.stream = self
-        self._pump_soon()
+        if self._lender.write_paused:
+            self.pause_writing()  # it said so before we were there to be told
+        else:
+            self._pump_soon()
         return self
 
     def __exit__(

@@ -7,7 +7,8 @@ read, so a client that asks faster than it is served is slowed down by TCP.
 
 How it ends:
 
-    the client closes      its close frame is answered, the transport closed
+    the client closes      its close frame is answered, the transport closed; what it has not
+                           read ``GOODBYE_S`` later is thrown away
     the hub closes         what is queued is written, then a close frame; the client answers
                            it, or is cut off after ``GOODBYE_S``
     the client stalls      the driver gives it up; the close frame is tried, as above
@@ -96,10 +97,14 @@ class DirectWebSocket(asyncio.Protocol):
         news: list[Message | Violation] = [*received]
         if violation is not None:
             news.append(violation)
-        if self._inbox is not None:
+        if self._inbox is not None and not self._closing_sent:
             self._inbox += news
         elif news:
             self._work_off(news)
+
+    def eof_received(self) -> None:
+        """Take the end of what the client says; the transport closes once it is flushed."""
+        self._cut_off_soon()
 
     def pause_writing(self) -> None:
         """Queue from now on: the client does not keep up."""
@@ -184,6 +189,7 @@ class DirectWebSocket(asyncio.Protocol):
                 answer = violation.disconnect
             transport.write(b"\x88\x00" if answer is None else close_frame(answer))
         transport.close()
+        self._cut_off_soon()  # what is queued before the answer may never be read
 
     # -- to the client ---------------------------------------------------------------------
 

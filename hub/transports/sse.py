@@ -106,7 +106,7 @@ class EventsEndpoint:
                 await _refusal(error, request)(request.scope, request.receive, send)
                 return
             response = _stream(
-                self._chunks(feed, request.scope),
+                self._chunks(feed, _lender(request.scope)),
                 farewell=_Farewell(feed),
                 grace_s=hub.settings.shutdown_grace_s,
                 send_timeout_s=hub.settings.send_timeout_s,
@@ -118,13 +118,10 @@ class EventsEndpoint:
             feed.close()
             hub.registry.remove(feed)
 
-    async def _chunks(self, feed: Feed, scope: Scope) -> AsyncIterator[bytes]:
+    async def _chunks(self, feed: Feed, lender: Lender | None) -> AsyncIterator[bytes]:
         """Yield what the feed has for its response until it ends."""
         ready = asyncio.Event()
         feed.outbox.on_ready = ready.set
-        lender: Lender | None = None
-        if scope.get("http_version") == "1.1":  # with others there are no chunks
-            lender = scope.get("extensions", {}).get(LEND)
         while True:
             ready.clear()
             while feed.outbox:
@@ -153,6 +150,18 @@ def _recent(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= _MAX_RECENT):
         raise BadRequest(f"expected recent=0 to recent={_MAX_RECENT}; got {text[:20]!r}")
     return int(text)
+
+
+def _lender(scope: Scope) -> Lender | None:
+    """Return who lends us its transport for this request; call it in the request's own task."""
+    if scope.get("http_version") != "1.1":  # with others there are no chunks
+        return None
+    lender: Lender | None = scope.get("extensions", {}).get(LEND)
+    # A middleware that runs us in a task of its own (Starlette's BaseHTTPMiddleware) may still
+    # hold what it was sent, and what we wrote to the transport would overtake it.
+    if lender is None or asyncio.current_task() not in lender.tasks:
+        return None
+    return lender
 
 
 class _Farewell:

@@ -31,6 +31,11 @@ class FanwireHttpProtocol(HttpToolsProtocol):
     #: Who writes to the transport between the chunks of the response.
     stream: DirectStream | None = None
 
+    @property
+    def write_paused(self) -> bool:
+        """Whether the transport wants a pause now."""
+        return self.flow.write_paused
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first request."""
         super().connection_made(transport)

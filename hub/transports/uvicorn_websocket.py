@@ -40,6 +40,9 @@ class Endable(Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave everything behind; also called when there was nothing left to take over."""
+
     def shutdown(self) -> None:
         """End."""
 
@@ -96,13 +99,16 @@ class FanwireWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _hand_over(self, protocol: Endable) -> None:
         """Give the connection to ``protocol``; call it after ``websocket.accept``, then return."""
+        if self.disconnected or self.transport.is_closing():
+            # Lost, or about to be, since the application asked: it ends as uvicorn's.
+            self._early = None
+            protocol.connection_lost(None)
+            return
         if not self.handshake_complete or self._early is None:
             raise RuntimeError("a connection is handed over after its handshake, and once")
         transport, early = self.transport, self._early
         self._early = None
         self.connections.discard(self)
-        if self.disconnected:
-            return
         self.transport = cast("asyncio.Transport", _GivenAway())
         protocol.connections = cast("set[Any]", self.connections)
         protocol.connections.add(protocol)  # all that uvicorn calls is shutdown

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from hub.settings import Settings
@@ -77,6 +78,40 @@ def test_it_brings_its_own_valkey(tmp_path: Path) -> None:
             assert "(embedded Valkey, insecure" in hub.ready_line
             assert hub.api("publish", channel="a:b", data=n)["offset"] == n
             hub.end(sig)
+
+
+_CROWD = """
+import gc, os, signal, sys
+import msgspec
+from hub.listener import bind
+from hub.server import run_server
+from hub.settings import Settings
+
+def crowd():
+    walked, before = len(gc.get_objects()), gc.get_stats()[2]["collections"]
+    kept = [[] for _ in range(200_000)]
+    print(walked, gc.get_stats()[2]["collections"] - before)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+settings = msgspec.json.decode(sys.argv[1], type=Settings)
+run_server(settings, bind(settings), crowd)
+"""
+
+
+def test_a_crowd_is_let_in_without_full_garbage_collections(valkey: ValkeyServer) -> None:
+    """The loop would stand still in each, the longer the more connections there are."""
+    settings = msgspec.json.encode(_settings(valkey)).decode()
+    done = subprocess.run(
+        [sys.executable, "-c", _CROWD, settings],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    walked, full = map(int, done.stdout.split())
+    assert walked < 1_000  # what there is from the start, 75,000 objects, is left alone
+    assert full == 0
 
 
 def _until_ready(url: str) -> None:

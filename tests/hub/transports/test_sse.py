@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,10 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from channels.cursor import encode_cursor_part
 from channels.position import Position
+from hub.app import create_app
 from hub.auth import TOKEN_COOKIE
+from hub.transports.uvicorn_http import FanwireHttpProtocol
 from tests.hub.event_source import Event, EventSource, listening
 from tests.hub.serving import Served, open_settings, served, strict_settings, token
 from tests.servers import ValkeyServer
@@ -396,3 +401,89 @@ async def test_a_reader_that_stops_reading_is_let_go(hub: Served) -> None:
                 await _publish(hub, "a:b", [n, "x" * 60_000])
                 assert (await quick.next()).offset == n + 1
         await _empty(hub)
+
+
+async def test_a_reader_that_stalls_as_its_recovery_ends_may_owe_no_more(
+    valkey: ValkeyServer,
+) -> None:
+    """What comes live then queues, and counts: the transport is full, and said so before."""
+    loop = asyncio.get_running_loop()
+    settings = open_settings(valkey.url, send_timeout_s=30, outbox_bytes=256 * 1024)
+    async with served(settings) as hub:
+        for n in range(10):
+            await _publish(hub, "a:b", [n, "x" * 60_000])
+        host, port = hub.url.removeprefix("http://").split(":")
+        with socket.socket() as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.setblocking(False)
+            await loop.sock_connect(stuck, (host, int(port)))
+            connection = await _narrow(hub)
+            request = f"GET /events?channel=a:b&recent=10 HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+            await loop.sock_sendall(stuck, request.encode())
+            while connection.stream is None:
+                await loop.sock_recv(stuck, 4096)
+            async with hub.client() as client, listening(client, "a:b") as quick:
+                for n in range(20):
+                    await _publish(hub, "a:b", [n, "x" * 60_000])
+                    assert (await quick.next()).offset == 11 + n
+                assert hub.hub.engine.traffic.drops == {"slow": 1}
+            connection.transport.abort()
+
+
+async def _narrow(hub: Served) -> FanwireHttpProtocol:
+    """Have the one connection ask for a pause at every event; return it."""
+    async with asyncio.timeout(5):
+        while not (connections := hub.server.server_state.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    [connection] = connections
+    assert isinstance(connection, FanwireHttpProtocol)
+    at_server = connection.transport.get_extra_info("socket")
+    at_server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection.transport.set_write_buffer_limits(8 * 1024)
+    return connection
+
+
+async def test_what_a_middleware_still_holds_is_not_overtaken(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hands the last event of a recovery on when the reader reads again; live ones follow."""
+
+    async def hand_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    def with_middleware(*args: Any, **options: Any) -> FastAPI:
+        app = create_app(*args, **options)
+        app.add_middleware(BaseHTTPMiddleware, dispatch=hand_on)
+        return app
+
+    monkeypatch.setattr("hub.server.create_app", with_middleware)
+    loop = asyncio.get_running_loop()
+    async with served(open_settings(valkey.url, send_timeout_s=30)) as hub:
+        for n in range(10):
+            await _publish(hub, "a:b", [n, "x" * 30_000])
+        host, port = hub.url.removeprefix("http://").split(":")
+        with socket.socket() as reader:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.setblocking(False)
+            await loop.sock_connect(reader, (host, int(port)))
+            connection = await _narrow(hub)
+            request = f"GET /events?channel=a:b&recent=10 HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+            await loop.sock_sendall(reader, request.encode())
+            received = b""
+            while connection.stream is None and received.count(b'"offset":') < 8:
+                received += await loop.sock_recv(reader, 1024)
+            await _publish(hub, "a:b", "live")
+            await _has_told(hub, "a:b", 11)
+            async with asyncio.timeout(10):
+                while received.count(b'"offset":') < 11:
+                    received += await loop.sock_recv(reader, 4096)
+            offsets = [int(found) for found in re.findall(rb'"offset":(\d+)', received)]
+            assert offsets == list(range(1, 12))
+
+
+async def _has_told(hub: Served, channel: str, offset: int) -> None:
+    """Return when the publication at ``offset`` was given to everybody."""
+    room = hub.hub.engine.rooms[channel]
+    async with asyncio.timeout(5):
+        while not room.has_told(Position(room.position.epoch, offset)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)

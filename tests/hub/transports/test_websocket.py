@@ -12,16 +12,21 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Any, cast
 
 import pytest
 from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 
 from channels.catalogue import Catalogue
+from channels.errors import Disconnects
 from channels.identity import Identity
 from hub.connection import ConnectionSettings
 from hub.driver import Driver
 from hub.frame import Batch
+from hub.transports.direct_websocket import GOODBYE_S
+from hub.transports.uvicorn_websocket import FanwireWebSocketProtocol
+from services.events import Events
 from tests.servers import ValkeyServer
 
 from . import server
@@ -477,11 +482,13 @@ class _Slow:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.word = asyncio.Event()
+        self.before_answer: Callable[[], object] = lambda: None
 
     async def identity_of_request(self, connection: HTTPConnection) -> Identity:
         """Return nobody, in the end."""
         self.asked.set()
         await self.word.wait()
+        self.before_answer()
         return Identity()
 
 
@@ -556,6 +563,69 @@ async def test_a_goodbye_is_answered(hub: HubServer, sent: bytes, code: int | No
         assert (struct.unpack("!H", payload[:2])[0] if payload else None) == code
         assert await loop.sock_recv(sock, 1) == b""
     await hub.until(lambda: not len(hub.registry) and not hub.connections)
+
+
+@pytest.mark.parametrize("end", ["close", "half close"])
+async def test_who_ends_and_does_not_read_is_cut_off(valkey: ValkeyServer, end: str) -> None:
+    """A goodbye does not keep what cannot be written, nor the connection in its rooms."""
+    loop = asyncio.get_running_loop()
+    async with server.serve(valkey.url) as hub, raw_socket(hub, receive_bytes=4 * KIB) as stuck:
+        await loop.sock_sendall(
+            stuck,
+            commands({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "chat"}}),
+        )
+        await hub.until(lambda: "chat" in hub.engine.rooms)
+        while not hub.drivers[-1].outbox:
+            await hub.publish(10, size=16 * KIB)
+        if end == "close":
+            await loop.sock_sendall(stuck, frame(b"", 8))
+        else:
+            stuck.shutdown(socket.SHUT_WR)
+        await hub.until(lambda: not len(hub.registry) and not hub.connections)
+
+
+async def test_what_comes_after_our_goodbye_is_not_kept(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is told to go while it is being served may say what it likes."""
+    loop = asyncio.get_running_loop()
+    async with server.serve(valkey.url) as hub, raw_socket(hub) as sock:
+        await loop.sock_sendall(sock, commands({"id": 1, "connect": {}}))
+        await read_frame(sock)
+        # The hub stays at work for it until it has our word.
+        append = Events.append
+        working, word = asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            working.set()
+            await word.wait()
+            return await append(*args, **options)
+
+        monkeypatch.setattr(Events, "append", slow)
+        await loop.sock_sendall(
+            sock, commands({"id": 2, "publish": {"channel": "chat", "data": 1}})
+        )
+        await working.wait()
+        hub.drivers[-1].end(Disconnects.SHUTDOWN)
+        assert (await read_frame(sock))[0] == 8
+        # Its answer is taken at once, whatever stands before it.
+        await loop.sock_sendall(sock, commands({"id": 3, "ping": {}}) + frame(b"", 8))
+        async with asyncio.timeout(GOODBYE_S / 2):
+            assert await loop.sock_recv(sock, 1) == b""
+        word.set()
+
+
+async def test_a_shutdown_during_a_handshake_leaves_nothing(hub: HubServer) -> None:
+    """The line is closed and not yet lost when the application accepts."""
+    slow = _Slow()
+    hub.authenticator = slow
+    async with asked_socket(hub):
+        await slow.asked.wait()
+        [connection] = hub.connections
+        slow.before_answer = cast(FanwireWebSocketProtocol, connection).shutdown
+        slow.word.set()
+        await hub.until(lambda: not hub.connections)
+    await hub.until(lambda: not len(hub.registry))
 
 
 async def test_who_does_not_answer_our_goodbye_is_cut_off(valkey: ValkeyServer) -> None:
