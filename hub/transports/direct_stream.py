@@ -78,10 +78,7 @@ class DirectStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lender.stream = None
-        self._feed.outbox.write = None
-        self._feed.outbox.on_ready = _nothing
-        self._forgive()
+        self._detach()
 
     def pause_writing(self) -> None:
         """Queue from now on: the reader does not keep up."""
@@ -94,6 +91,16 @@ class DirectStream:
         self._paused = False
         self._forgive()
         self._pump()
+
+    def connection_lost(self) -> None:
+        """Write nothing more: the transport is closed, and the response's task not told yet."""
+        self._detach()
+
+    def _detach(self) -> None:
+        self._lender.stream = None
+        self._feed.outbox.write = None
+        self._feed.outbox.on_ready = _nothing
+        self._forgive()
 
     def _forgive(self) -> None:
         if self._stalled is not None:

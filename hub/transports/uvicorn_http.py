@@ -45,7 +45,8 @@ class FanwireHttpProtocol(HttpToolsProtocol):
         """Take the first byte of a request."""
         super().on_message_begin()
         cast("dict[str, Any]", self.scope)["extensions"] = {LEND: self}
-        self._wait_for_head()
+        if self.stream is None:  # else the connection has its place anyhow, and a use for it
+            self._wait_for_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; too many end the connection, as the parser does for a large one."""
@@ -59,8 +60,10 @@ class FanwireHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and writing."""
         self._stop_waiting()
+        if self.stream is not None:
+            self.stream.connection_lost()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
