@@ -21,7 +21,7 @@ from functools import partial
 
 import redis
 
-from benchmarks.peers import SEQ, Endpoint, Publish
+from benchmarks.peers import NOW_MS, SEQ, Endpoint, Publish
 from channels.catalogue import Catalogue
 from services.store.keys import Keys
 
@@ -120,8 +120,9 @@ def _append(
         before = _counters(told)
         while time.monotonic() - before["at"] < seconds:
             for connection in connections:
+                timed = publish.template.replace(NOW_MS.encode(), b"%d" % (time.time() * 1000))
                 numbers = range(count, count + window)
-                requests = [publish.template.replace(SEQ.encode(), b"%08d" % n) for n in numbers]
+                requests = [timed.replace(SEQ.encode(), b"%08d" % n) for n in numbers]
                 connection.sendall(b"".join(requests))
                 count += window
             for connection in connections:

@@ -13,7 +13,7 @@ from typing import cast
 
 import redis
 
-from benchmarks.peers import CHANNEL_DIGITS, SEQ, Publish, payload
+from benchmarks.peers import CHANNEL_DIGITS, NOW_MS, SEQ, Publish, payload
 from channels.catalogue import Catalogue
 from channels.publication import encode_body
 from services.event_log import EventLog
@@ -74,6 +74,6 @@ def append_publish(channel: str, redis_port: int) -> Publish:
     with redis.Redis(port=redis_port) as connection:
         connection.script_load(recorder.script.text)
     template = recorder.command
-    for digits, blank in ((_CHANNEL, CHANNEL_DIGITS), (_SEQ, SEQ), (_NOW_MS, "@@NOW_MS@@")):
+    for digits, blank in ((_CHANNEL, CHANNEL_DIGITS), (_SEQ, SEQ), (_NOW_MS, NOW_MS)):
         template = template.replace(digits.encode(), blank.encode())
     return Publish("127.0.0.1", redis_port, template, protocol="resp")

@@ -21,6 +21,7 @@ from typing import Protocol
 __all__ = [
     "CHANNEL_DIGITS",
     "MARKER",
+    "NOW_MS",
     "PAYLOAD_BYTES",
     "SEQ",
     "Endpoint",
@@ -36,6 +37,8 @@ __all__ = [
 SEQ = "@@SEQ@@"
 #: Stands for the 8 digits of a channel's number, where a server has many channels.
 CHANNEL_DIGITS = "@@CHANNEL@@"
+#: Stands for the 13 digits of the time of publishing, in milliseconds.
+NOW_MS = "@@NOW_MS@@"
 #: What the load client looks for in everything it receives.
 MARKER = f"~SEQ:{SEQ}~"
 #: Size of a message's payload once the digits are filled in.
