@@ -31,8 +31,9 @@ def entry_text(entry: Entry) -> bytes:
 class FrameQueue:
     """Entries in the order they came; :attr:`size` is what they have in bytes.
 
-    Frames are numbered by channel as they are queued, so that the numbers of those that come
-    out tell how many went missing in between. Nothing is left of a superseded one.
+    From the first one with a key on, the frames of a channel are numbered as they are queued, so
+    that the numbers of those that come out tell how many went missing in between. Nothing is
+    left of a superseded one.
     """
 
     __slots__ = ("_came", "_entries", "_left", "_newest", "_tickets", "size")
@@ -62,7 +63,8 @@ class FrameQueue:
         if isinstance(entry, Frame):
             publication = entry.publication
             channel = publication.channel
-            number = self._came[channel] = self._came.get(channel, 0) + 1
+            if publication.key or channel in self._came:
+                number = self._came[channel] = self._came.get(channel, 0) + 1
             if publication.key:
                 self._newest[channel, publication.key] = self._tickets
         else:
@@ -94,7 +96,7 @@ class FrameQueue:
                 break
             del self._entries[ticket]
             size += len(entry)
-            if isinstance(entry, Frame):
+            if number and isinstance(entry, Frame):
                 self._forget(entry, ticket)
                 entry = self._telling(entry, number)
             taken.append(entry)
