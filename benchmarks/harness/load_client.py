@@ -134,9 +134,12 @@ def run_load(
         arguments = load.arguments(port, Path(directory) / "template")
         with _running(arguments, core) as process:
             assert process.stdout is not None
+            assert process.stderr is not None
             process.stdout.readline()  # all have joined, or it failed
             before_s = cpu_seconds(server)
-            out, err = process.communicate(timeout=_PATIENCE_S)
+            # Not communicate(): it would not know of what came together with the first line.
+            out, err = process.stdout.read(), process.stderr.read()
+            process.wait(_PATIENCE_S)
     if process.returncode:
         raise RuntimeError(f"load client: {err.strip()}")
     result = msgspec.json.decode(out, type=LoadResult)
