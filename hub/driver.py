@@ -37,6 +37,7 @@ class Driver:
 
     __slots__ = (
         "_connection",
+        "_due",
         "_engine",
         "_events",
         "_goodbye_timeout_s",
@@ -81,6 +82,7 @@ class Driver:
         #: Called when the client is given up: it reads too slowly, or not at all.
         self.on_drop: Callable[[], object] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._set_timer()
 
     @property
@@ -226,9 +228,11 @@ class Driver:
         if self.closing is not None or deadline is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= deadline:
+            if self._due <= deadline:
                 return  # it looks again then; most messages only move the deadline away
             self._timer.cancel()
+        # Noted here: the handle of a timer that is due at once cannot tell (uvloop).
+        self._due = deadline
         self._timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:

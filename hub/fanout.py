@@ -2,8 +2,9 @@
 
 A room that has something to tell is walked a slice at a time; rooms take turns, and after a
 few milliseconds the event loop gets one too, to read sockets and answer clients. So a room
-with a hundred thousand subscribers delays neither small rooms nor the loop. Publications
-that come in during a walk wait for its end, and go out together in the next one.
+with a hundred thousand subscribers delays neither small rooms nor the loop. What comes in
+during a walk goes out together: to whoever is still to be served with the rest, else in the
+next round (``room.py``).
 """
 
 from __future__ import annotations

@@ -58,6 +58,14 @@ class _Loss(NamedTuple):
     top_id: str
 
 
+class _Lap(NamedTuple):
+    """What those who were served before a walk took up more have still to be told."""
+
+    batch: Batch
+    targets: tuple[Subscriber | Member, ...]
+    since: float
+
+
 class Member:
     """A subscriber on its way into a room: holds back what it must not see yet.
 
@@ -140,14 +148,17 @@ class Room:
     """
 
     __slots__ = (
+        "_entered",
         "_fanout",
         "_gone",
         "_joining",
         "_next",
+        "_rest",
         "_settled",
         "_since",
         "_targets",
         "_telling",
+        "_took_up",
         "_traffic",
         "_waiting",
         "_waiting_bytes",
@@ -184,12 +195,15 @@ class Room:
         self._waiting_bytes = 0
         self._waiting_since = 0.0
         # The walk under way: what is told, to whom, who of them is next, since when it waited,
-        # and who left meanwhile.
+        # who came and who left meanwhile; and the lap after it, if it took up what came in.
         self._telling: Batch | _Loss | None = None
         self._targets: tuple[Subscriber | Member, ...] = ()
         self._next = 0
         self._since = 0.0
+        self._entered: list[Member] = []
         self._gone: set[Subscriber | Member] = set()
+        self._took_up = False
+        self._rest: _Lap | None = None
 
     def __len__(self) -> int:
         return len(self._settled) + len(self._joining)
@@ -209,6 +223,8 @@ class Room:
             raise UsageError(f"the subscriber is in channel {self.channel.name!r} already")
         member = Member(self, subscriber)
         self._joining[subscriber] = member
+        if self._telling is not None:
+            self._entered.append(member)
         return member
 
     def settle(self, member: Member) -> None:
@@ -282,6 +298,8 @@ class Room:
                 self._deliver_at_once(waiting.pop())  # type: ignore[arg-type]  # as just seen
                 return bool(waiting)
             self._begin()
+        elif not self._took_up:
+            self._take_up()
         targets: Sequence[Subscriber | Member] = self._targets[self._next : self._next + count]
         self._next += count
         if self._gone:
@@ -310,13 +328,40 @@ class Room:
             self._waiting_bytes -= self._telling.size
         self._targets = (*self._settled, *self._joining.values())
         self._next = 0
+        self._took_up = False
         self._since, self._waiting_since = self._waiting_since, self._fanout.now
+
+    def _take_up(self) -> None:
+        """Let the walk carry what came in since it began, if it can.
+
+        The head of a burst sets the walk off, and the rest of it arrives while the first slice
+        is served: those who are still to come get all of it in one write, the few served so far
+        the rest in a second one. Once a walk, so that the lap for those is the same for all.
+        """
+        told, waiting = self._telling, self._waiting
+        if not isinstance(told, Batch) or not waiting or isinstance(news := waiting[0], _Loss):
+            return
+        self._took_up = True
+        del waiting[0]
+        more = Batch(news)
+        self._waiting_bytes -= more.size
+        # Who entered before has what came afterwards to get; whoever enters from now on finds
+        # it in the log.
+        served = (*self._targets[: self._next], *self._entered)
+        self._rest = _Lap(more, served, self._waiting_since)
+        self._waiting_since = self._fanout.now
+        self._telling = Batch([*told.publications, *news])
 
     def _end(self) -> None:
         if isinstance(self._telling, Batch):
             self._traffic.write_lag.observe(self._fanout.now - self._since)
+        if self._rest is not None:
+            self._telling, self._targets, self._since = self._rest
+            self._next, self._rest = 0, None
+            return
         self._telling = None
         self._targets = ()
+        self._entered.clear()
         self._gone.clear()
 
     def _deliver(self, batch: Batch, targets: Sequence[Subscriber | Member]) -> None:

@@ -53,6 +53,7 @@ def test_the_peers_of_the_table_are_there() -> None:
         "socket.io",
         "sse-starlette",
         "ws",
+        "ws-one-frame",
     }
 
 

@@ -282,6 +282,16 @@ async def test_a_slow_redis_is_not_the_clients_fault() -> None:
     await desk.leave()
 
 
+async def test_a_deadline_may_be_due_already() -> None:
+    """Messages that come in the very moment of a ping are nothing special."""
+    desk = Desk(settings=ConnectionSettings(ping_interval_s=0.0, pong_timeout_s=5.0))
+    await desk.connect()
+    for number in (3, 4, 5):
+        assert desk.driver.receive(b'{"id":%d,"presence":{"channel":"chat"}}' % number) is None
+    assert desk.driver.closing is None
+    await desk.leave()
+
+
 @pytest.mark.parametrize("turns", range(8))
 async def test_going_while_a_join_is_under_way(turns: int) -> None:
     """Whenever the client goes, no room keeps it."""

@@ -1,0 +1,16 @@
+"""``ws`` with one frame for all, which its public interface does not offer; Socket.IO does it so."""
+
+from __future__ import annotations
+
+from . import Subscribe
+from ._node import NodePackages
+from ._peer import ServedPeer
+
+__all__ = ["PEER"]
+
+PEER = ServedPeer(
+    name="ws-one-frame",
+    program=NodePackages("ws"),
+    ws=Subscribe(path="/"),
+    environment={"NODE_ENV": "production", "BROADCAST": "one-frame"},
+)
