@@ -68,7 +68,6 @@ def append_arguments(channel: str) -> tuple[list[str], list[str | bytes | int]]:
     now_ms = time.time_ns() // 1_000_000  # the script looks whether a new second began
     return [f"fw:{{w1}}:log:{channel}", f"fw:{{w1}}:meta:{channel}"], [
         "0123456789abcdef",
-        BODY,
         f'{{"push":{{"channel":"{channel}","pub":{{"offset":',
         f"fw:{{w1}}:ch:{channel}",
         "abcdefgh",
@@ -76,8 +75,9 @@ def append_arguments(channel: str) -> tuple[list[str], list[str | bytes | int]]:
         1000,
         300_000,
         86_400_000,
-        300_000,
         "",  # no conflation key
+        BODY,
+        300_000,
     ]
 
 

@@ -111,6 +111,7 @@ class Hub:
         self._tasks = [
             asyncio.create_task(self.reporter.run(), name="fanwire-reporter"),
             asyncio.create_task(self.inspector.run(), name="fanwire-inspector"),
+            asyncio.create_task(self.services.context.sweeper.run(), name="fanwire-sweeper"),
         ]
         return self
 

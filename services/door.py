@@ -15,12 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from channels.catalogue import Catalogue
-from services.event_log import EventLog
+from channels.ids import check_id
+from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore
+from services.workspace import Workspace
 
 __all__ = ["Services"]
 
@@ -29,11 +31,12 @@ class Services:
     """The services of one application on one store.
 
     ``events`` publishes and reads back; ``follower`` delivers live publications without
-    holes. Use it as an async context manager: entering starts the follower's watch, leaving
-    ends everything, the store included.
+    holes; :meth:`for_workspace` has what belongs to one workspace. Use it as an async context
+    manager: entering starts the follower's watch, leaving ends everything, the store included.
+    What ends by itself is ended by whoever runs ``context.sweeper``: every hub does.
     """
 
-    __slots__ = ("_wait", "_watch", "catalogue", "events", "follower", "keys", "store")
+    __slots__ = ("_tasks", "_wait", "catalogue", "context", "events", "follower", "keys", "store")
 
     def __init__(
         self,
@@ -47,11 +50,11 @@ class Services:
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
-        log = EventLog(store, self.keys)
-        self.events = Events(log, self.catalogue)
-        self.follower = Follower(store, log, self.keys, follower)
+        self.context = Context(store, self.keys, self.catalogue)
+        self.events = Events(self.context.log, self.catalogue)
+        self.follower = Follower(store, self.context.log, self.keys, follower)
         self._wait = wait
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
     def connect(
@@ -72,9 +75,20 @@ class Services:
         """
         return cls(TcpStore(url), catalogue=catalogue, prefix=prefix, wait=wait)
 
+    def for_workspace(self, workspace: str) -> Workspace:
+        """Return the services of one workspace; costs nothing.
+
+        Raises:
+            BadRequest: ``workspace`` is not an id.
+        """
+        return Workspace(self.context, check_id(workspace, "workspace"))
+
     async def __aenter__(self) -> Self:
         await self.store.open(wait=self._wait)
-        self._watch = asyncio.create_task(self.follower.run(), name="fanwire-follower")
+        self._tasks = [
+            asyncio.create_task(self.follower.run(), name="fanwire-follower"),
+            asyncio.create_task(self.context.clock.run(), name="fanwire-clock"),
+        ]
         return self
 
     async def __aexit__(
@@ -83,11 +97,12 @@ class Services:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        watch, self._watch = self._watch, None
+        tasks, self._tasks = self._tasks, []
         try:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.wait({watch})
+            if tasks:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
             await self.follower.close()
         finally:
             await self.store.close()

@@ -118,14 +118,33 @@ class EventLog:
             StoreUnavailable, StoreRefused: nothing was published.
             OutcomeUnknown: it may have been published.
         """
-        history = channel.declaration.history
+        id_ = check_id(id, "publication id") if id else new_id()
         now_ms = _now_ms()
-        keys = [self._keys.log(channel), self._keys.log_meta(channel)]
+        keys = self.keys_of(channel)
         if idempotency_key:
             keys.append(self._keys.publish_op(channel, idempotency_key))
-        args: list[Argument] = [
-            check_id(id, "publication id") if id else new_id(),
-            body,
+        args = [*self.terms(channel, id_, now_ms=now_ms, key=key), body, OP_TTL_MS]
+        reply = await self._store.run(self._append, keys, args, timeout_s=timeout_s)
+        appended, epoch, offset, hourly = cast("list[int | bytes]", reply)
+        if hourly:
+            await self.index(channel, now_ms, timeout_s=timeout_s)
+        position = Position(cast(bytes, epoch).decode("ascii"), cast(int, offset))
+        return Appended(position, duplicate=not appended)
+
+    # -- for scripts that change state and tell of it ---------------------------------------
+
+    def keys_of(self, channel: Channel) -> list[str]:
+        """Return the keys of the log: its stream and its meta hash."""
+        return [self._keys.log(channel), self._keys.log_meta(channel)]
+
+    def terms(self, channel: Channel, id: str, *, now_ms: int, key: str = "") -> list[Argument]:
+        """Return the nine arguments that ``append_event`` of ``lib/event_log.lua`` takes.
+
+        ``id`` is that of the publication, ``key`` its conflation key or empty; both checked.
+        """
+        history = channel.declaration.history
+        return [
+            id,
             publication_prefix(channel.name),
             self._keys.pubsub(channel),
             new_id()[:_EPOCH_LENGTH],
@@ -133,17 +152,16 @@ class EventLog:
             history.size,
             history.ttl_s * 1000,
             max(META_TTL_MS, history.ttl_s * 1000) + 2 * _HOUR_MS,
-            OP_TTL_MS,
             key,
         ]
-        reply = await self._store.run(self._append, keys, args, timeout_s=timeout_s)
-        appended, epoch, offset, hourly = cast("list[int | bytes]", reply)
-        if hourly:
-            await self._index(channel, now_ms, timeout_s)
-        position = Position(cast(bytes, epoch).decode("ascii"), cast(int, offset))
-        return Appended(position, duplicate=not appended)
 
-    async def _index(self, channel: Channel, now_ms: int, timeout_s: float | None) -> None:
+    @staticmethod
+    def top_terms() -> list[Argument]:
+        """Return the last two arguments that ``log_top`` of ``lib/event_log.lua`` takes."""
+        return [new_id()[:_EPOCH_LENGTH], META_TTL_MS]
+
+    async def index(self, channel: Channel, now_ms: int, *, timeout_s: float | None = None) -> None:
+        """Note that ``channel`` has a log, after a publication that was the first of its hour."""
         # The index is for people who look; delivery does not depend on it, and a publication
         # that stands must not fail because of it. What fails here is made good within the hour.
         index = self._keys.channel_index()

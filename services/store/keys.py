@@ -58,3 +58,77 @@ class Keys:
     def probe(self, process: str) -> str:
         """Pub/sub channel on which a process hears itself, to know that it hears at all."""
         return f"{self.prefix}:{{hub}}:probe:{process}"
+
+    # -- state -----------------------------------------------------------------------------
+
+    def session(self, workspace: str, session: str) -> str:
+        """Hash: the working memory of a session; its fields are in ``lua/lib/session.lua``."""
+        return f"{self.prefix}:{{{workspace}}}:wm:{session}"
+
+    def session_messages(self, workspace: str, session: str) -> str:
+        """List: the newest messages of a session, JSON each, oldest first."""
+        return f"{self.prefix}:{{{workspace}}}:wm:{session}:messages"
+
+    def session_message_ids(self, workspace: str, session: str) -> str:
+        """Sorted set: ids of the newest messages by sequence, for those that come twice."""
+        return f"{self.prefix}:{{{workspace}}}:wm:{session}:ids"
+
+    def sessions(self, workspace: str) -> str:
+        """Sorted set: the workspace's sessions by the time in ms they began."""
+        return f"{self.prefix}:{{{workspace}}}:wms"
+
+    def sessions_of(self, workspace: str, user: str) -> str:
+        """Sorted set: a user's sessions in the workspace by the time in ms they began."""
+        return f"{self.prefix}:{{{workspace}}}:wms:{user}"
+
+    def approval(self, workspace: str, gate: str) -> str:
+        """Hash: one approval gate; its fields are in ``lua/lib/approval.lua``."""
+        return f"{self.prefix}:{{{workspace}}}:approval:{gate}"
+
+    def approvals(self, workspace: str) -> str:
+        """Sorted set: the workspace's gates by the time in ms they were requested."""
+        return f"{self.prefix}:{{{workspace}}}:approvals"
+
+    def approvals_open(self, workspace: str) -> str:
+        """Sorted set: those of them that nobody has decided."""
+        return f"{self.prefix}:{{{workspace}}}:approvals:open"
+
+    def approvals_audit(self, workspace: str) -> str:
+        """Stream: what was done to the gates, by whom and when; only ever appended to."""
+        return f"{self.prefix}:{{{workspace}}}:approvals:audit"
+
+    def onboarding(self, workspace: str) -> str:
+        """Hash: the onboarding of a workspace."""
+        return f"{self.prefix}:{{{workspace}}}:onboarding"
+
+    def preferences(self, workspace: str, user: str = "") -> str:
+        """Hash: preferences of a workspace, or of one user in it."""
+        family = f"prefs:{user}" if user else "prefs"
+        return f"{self.prefix}:{{{workspace}}}:{family}"
+
+    def auth_session(self, user: str, digest: str) -> str:
+        """Hash: one login session, by the digest of its secret."""
+        return f"{self.prefix}:{{{user}}}:auth:{digest}"
+
+    def auth_sessions(self, user: str) -> str:
+        """Sorted set: digests of a user's login sessions by the time in ms they end."""
+        return f"{self.prefix}:{{{user}}}:auths"
+
+    def request_op(self, root: str, key: str) -> str:
+        """String: the outcome of a request with this idempotency key."""
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
+        return f"{self.prefix}:{{{root}}}:req:{digest.hexdigest()}"
+
+    # -- what ends by itself ---------------------------------------------------------------
+
+    def due(self, root: str) -> str:
+        """Sorted set: ``family:id`` of what ends by itself under this root, by when (ms)."""
+        return f"{self.prefix}:{{{root}}}:due"
+
+    def due_roots(self) -> str:
+        """Sorted set: roots that have something due, by when (ms) to look there at the latest."""
+        return f"{self.prefix}:{{hub}}:due"
+
+    def due_claimed(self) -> str:
+        """Sorted set: those of them that a node looks after now, by when (ms) it must be done."""
+        return f"{self.prefix}:{{hub}}:due:claimed"

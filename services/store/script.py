@@ -1,5 +1,7 @@
 """Lua scripts as files: one script a mutation, loaded once, run by SHA.
 
+A line ``-- include NAME`` stands for ``lua/lib/NAME.lua``: what several scripts do alike.
+
 Bodies carry no shebang: the flag that Upstash needs is an error on Redis and Valkey, so an
 adapter that needs it adds it (and computes the SHA of what it sends).
 """
@@ -7,6 +9,7 @@ adapter that needs it adds it (and computes the SHA of what it sends).
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -31,5 +34,12 @@ class Script:
 @cache
 def load_script(name: str) -> Script:
     """Return the script in ``lua/<name>.lua``; the same object for every caller."""
-    text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    text = _INCLUDE.sub(lambda found: _read("lib", f"{found[1]}.lua"), _read(f"{name}.lua"))
     return Script(name, text)
+
+
+_INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+
+
+def _read(*path: str) -> str:
+    return files(__package__).joinpath("lua", *path).read_text(encoding="utf-8")

@@ -6,21 +6,10 @@
 --          5 how many entries at most (0: only the top)   6 '1' for newest first
 -- returns  {epoch, offset of the top, id of the top, {{entry id, {field, value, ...}}, ...},
 --           offset and id of the last publication before the log last expired}
---
--- A channel that nobody published to gets its epoch here, so that a reader who saw nothing
--- still has a position to come back with.
 
-local meta = redis.call('HMGET', KEYS[2], 'e', 'o', 'i', 'bo', 'bi')
-local epoch, offset = meta[1], tonumber(meta[2] or '')
-if not (epoch and offset) then
-  -- Fails before anything changes where the key is no log; see append.lua for the order.
-  redis.call('XLEN', KEYS[1])
-  redis.call('HSET', KEYS[2], 'e', ARGV[1], 'o', '0', 'i', '')
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  redis.call('DEL', KEYS[1])
-  return {ARGV[1], 0, '', {}, 0, ''}
-end
+-- include event_log
 
+local epoch, offset, id, base, base_id = log_top(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 local entries = {}
 if tonumber(ARGV[5]) > 0 then
   if ARGV[6] == '1' then
@@ -29,4 +18,4 @@ if tonumber(ARGV[5]) > 0 then
     entries = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[4], 'COUNT', ARGV[5])
   end
 end
-return {epoch, offset, meta[3] or '', entries, tonumber(meta[4] or '') or 0, meta[5] or ''}
+return {epoch, offset, id, entries, base, base_id}

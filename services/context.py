@@ -1,0 +1,32 @@
+"""What every service is made with: one store, and what all of them do alike."""
+
+from __future__ import annotations
+
+from channels.catalogue import Catalogue
+from services.changes import Changes
+from services.clock import Clock
+from services.event_log import EventLog
+from services.snapshots import Snapshots
+from services.store.keys import Keys
+from services.store.port import Store
+from services.sweeper import Sweeper
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The common ground of the services of one application. No I/O."""
+
+    __slots__ = ("catalogue", "changes", "clock", "keys", "log", "snapshots", "store", "sweeper")
+
+    def __init__(
+        self, store: Store, keys: Keys, catalogue: Catalogue, *, clock: Clock | None = None
+    ) -> None:
+        self.store = store
+        self.keys = keys
+        self.catalogue = catalogue
+        self.clock = clock or Clock(store)
+        self.log = EventLog(store, keys)
+        self.changes = Changes(store, self.log, self.clock)
+        self.sweeper = Sweeper(store, keys, self.clock)
+        self.snapshots = Snapshots()

@@ -1,0 +1,23 @@
+"""The services of one workspace: a view that names the tenant once.
+
+    sessions = services.for_workspace("w1").sessions
+    await sessions.get_session("s1")
+
+The workspace is part of every key, so that a call cannot reach another tenant by accident.
+"""
+
+from __future__ import annotations
+
+from services.context import Context
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """What belongs to the workspace called ``id``."""
+
+    __slots__ = ("context", "id")
+
+    def __init__(self, context: Context, id: str) -> None:
+        self.context = context
+        self.id = id
