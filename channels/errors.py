@@ -17,7 +17,10 @@ secrets, because they travel to the client and into logs.
     |  |- NotAvailable          108
     |  |- TokenExpired          109
     |  |- TooManyRequests       111  temporary
-    |  '- UnrecoverablePosition 112
+    |  |- UnrecoverablePosition 112
+    |  |- NotFound              404
+    |  '- Conflict              409
+    |     '- VersionConflict    412
     |- StoreError               Redis could not do it
     |  |- StoreUnavailable      100  temporary; certainly not executed
     |  |- OutcomeUnknown        100  temporary; sent, no reply: it may have been executed
@@ -36,6 +39,7 @@ from typing import ClassVar, NamedTuple
 __all__ = [
     "AlreadySubscribed",
     "BadRequest",
+    "Conflict",
     "Disconnect",
     "Disconnects",
     "FanwireError",
@@ -45,6 +49,7 @@ __all__ = [
     "LimitExceeded",
     "MethodNotFound",
     "NotAvailable",
+    "NotFound",
     "OutcomeUnknown",
     "PermissionDenied",
     "RequestError",
@@ -59,6 +64,7 @@ __all__ = [
     "UnrecoverablePosition",
     "UnsubscribeCode",
     "UsageError",
+    "VersionConflict",
     "error_from_code",
 ]
 
@@ -166,6 +172,31 @@ class UnrecoverablePosition(RequestError):
     http_status = 409
 
 
+class NotFound(RequestError):
+    """What the request is about does not exist, or not for this caller."""
+
+    code = 404
+    http_status = 404
+
+
+class Conflict(RequestError):
+    """It is not in a state in which this can be done."""
+
+    code = 409
+    http_status = 409
+
+
+class VersionConflict(Conflict):
+    """It is not at the version that the caller expected; ``current`` is where it is, if known."""
+
+    code = 412
+    http_status = 412
+
+    def __init__(self, message: str, current: int = 0) -> None:
+        super().__init__(message)
+        self.current = current
+
+
 class StoreError(FanwireError):
     """Redis could not do what was asked."""
 
@@ -248,6 +279,9 @@ _BY_CODE: dict[int, type[RequestError]] = {
         TokenExpired,
         TooManyRequests,
         UnrecoverablePosition,
+        NotFound,
+        Conflict,
+        VersionConflict,
     )
 }
 

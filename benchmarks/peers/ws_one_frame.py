@@ -1,4 +1,4 @@
-"""``ws`` with one frame for all, which its public interface does not offer; Socket.IO does it so."""
+"""``ws`` with one frame for all, past its public interface, as Socket.IO uses it."""
 
 from __future__ import annotations
 
