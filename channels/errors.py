@@ -85,6 +85,11 @@ class FanwireError(Exception):
         return str(self)
 
     @property
+    def details(self) -> dict[str, object]:
+        """What a program may act on, beside the code: members of the problem details."""
+        return {}
+
+    @property
     def public_message(self) -> str:
         """The message for callers from outside: without where Redis is or what broke inside."""
         return self.message if self.http_status < 500 else "internal server error"
@@ -195,6 +200,11 @@ class VersionConflict(Conflict):
     def __init__(self, message: str, current: int = 0) -> None:
         super().__init__(message)
         self.current = current
+
+    @property
+    def details(self) -> dict[str, object]:
+        """The version there is."""
+        return {"current_version": self.current} if self.current else {}
 
 
 class StoreError(FanwireError):

@@ -26,6 +26,7 @@ from starlette.routing import Route, WebSocketRoute
 from hub.api.health import health_router
 from hub.api.metrics import metrics_router
 from hub.api.openapi import complete_openapi
+from hub.api.rest.router import rest_router
 from hub.api.server_api import server_api_router
 from hub.api.ticket import ticket_router
 from hub.metrics.siblings import ALONE, Siblings, Slot
@@ -124,6 +125,7 @@ def _routes_of(hub: Hub, siblings: Siblings, app: FastAPI) -> Iterator[None]:
         Route("/events", EventsEndpoint(hub), methods=["GET"]),
     ]
     app.include_router(server_api_router(hub))
+    app.include_router(rest_router(hub))
     app.include_router(ticket_router(hub))
     app.include_router(health_router(hub))
     app.include_router(metrics_router(hub, siblings))

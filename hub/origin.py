@@ -25,6 +25,9 @@ __all__ = ["OriginMiddleware", "OriginPolicy", "origin_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _PREFLIGHT_MAX_AGE_S = "600"
+_ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID"
+#: What a page may read of an answer beyond the usual.
+_EXPOSED_HEADERS = "ETag, Idempotency-Replayed, Link, Location, Retry-After"
 
 
 class OriginPolicy(msgspec.Struct, frozen=True):
@@ -135,8 +138,8 @@ def _preflight(origin: str, headers: Headers) -> Response:
         status_code=204,
         headers={
             **_cors(origin),
-            "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
-            "Access-Control-Allow-Headers": asked or "Authorization, Content-Type, Last-Event-ID",
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "Access-Control-Allow-Headers": asked or _ALLOWED_HEADERS,
             "Access-Control-Max-Age": _PREFLIGHT_MAX_AGE_S,
             "Vary": "Origin",
         },
@@ -148,6 +151,7 @@ def _with_cors(send: Send, origin: str) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.update(_cors(origin))
+            headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
             headers.add_vary_header("Origin")
         await send(message)
 

@@ -41,9 +41,13 @@ class _ProblemResponse(Response):
     media_type = "application/problem+json"
 
 
-def _response(problem: _Problem, headers: dict[str, str] | None = None) -> Response:
+def _response(
+    problem: _Problem,
+    headers: dict[str, str] | None = None,
+    details: dict[str, object] | None = None,
+) -> Response:
     return _ProblemResponse(
-        msgspec.json.encode(problem),
+        msgspec.json.encode({**(details or {}), **msgspec.to_builtins(problem)}),
         status_code=problem.status,
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
@@ -58,7 +62,8 @@ def problem_response(error: FanwireError) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     title = HTTPStatus(status).phrase
-    return _response(_Problem(status, title, error.public_message, error.code), headers)
+    problem = _Problem(status, title, error.public_message, error.code)
+    return _response(problem, headers, error.details)
 
 
 async def _on_fanwire_error(_request: Request, error: FanwireError) -> Response:

@@ -41,6 +41,7 @@ from hub.tickets import Tickets
 from hub.version import version
 from services.door import Services
 from services.follower import FollowerStats
+from services.idempotency import Idempotency
 from services.store.port import Store
 from services.store.tcp import TcpStore, TcpStoreOptions
 
@@ -89,6 +90,7 @@ class Hub:
         )
         self.inspector = Inspector(store)
         self.tickets = Tickets(store, keys)
+        self.idempotency = Idempotency(store, keys)
         self.authenticator = Authenticator(self.verifier, self.tickets)
         self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
         self.reporter = Reporter(self, every_s=settings.node_report_s)

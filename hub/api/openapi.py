@@ -8,10 +8,16 @@ import msgspec
 
 from channels.wire import ErrorReply
 from hub.api import messages
+from hub.api.rest.router import OPERATIONS
+from hub.api.rest.schema import components as components_of
 from hub.api.server_api import REF_TEMPLATE
 
 __all__ = ["complete_openapi"]
 
+_SECURITY = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
 _EVENTS = {
     "get": {
         "tags": ["streams"],
@@ -71,11 +77,8 @@ def complete_openapi(document: dict[str, Any]) -> dict[str, Any]:
         [*structs, ErrorReply], ref_template=REF_TEMPLATE, schema_hook=_any
     )
     components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(schemas)
-    components.setdefault("securitySchemes", {})["apiKey"] = {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-    }
+    rest = components_of(one for operations in OPERATIONS.values() for one in operations)
+    components.setdefault("schemas", {}).update(schemas | rest)
+    components.setdefault("securitySchemes", {}).update(_SECURITY)
     document["paths"]["/events"] = _EVENTS
     return document

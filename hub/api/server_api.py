@@ -7,7 +7,6 @@ large, 408 for one that does not come, and 503 with ``Retry-After`` while Redis 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from channels.errors import (
-    BadRequest,
     FanwireError,
-    LimitExceeded,
     MethodNotFound,
     StoreError,
     Unauthorized,
 )
 from channels.wire import ErrorReply
+from hub.api.body import read_body
 from hub.api.commands import Commands, Method
 from hub.api.messages import BatchResult, Outcome
 from hub.auth import check_api_key
@@ -37,17 +35,10 @@ __all__ = ["REF_TEMPLATE", "server_api_router"]
 
 _log = logging.getLogger(__name__)
 
-#: Seconds a body of at most a few MiB may take to arrive.
-_BODY_TIMEOUT_S = 10.0
-
 #: Where the schemas of requests and results stand in the OpenAPI document.
 REF_TEMPLATE = "#/components/schemas/{name}"
 
 _encode = msgspec.json.Encoder().encode
-
-
-class _BodyTooLate(BadRequest):
-    http_status = 408
 
 
 def server_api_router(hub: Hub) -> APIRouter:
@@ -85,7 +76,7 @@ class _ServerApi:
     async def _answer(self, name: str, request: Request) -> Response:
         try:
             check_api_key(self._hub.settings, request)
-            body = await _read_body(request, self._hub.settings.max_api_body_bytes)
+            body = await read_body(request, self._hub.settings.max_api_body_bytes)
         except FanwireError as error:
             return _refusal(error, error.http_status)
         try:
@@ -101,27 +92,6 @@ class _ServerApi:
             return _json(Outcome(error=ErrorReply(100, "internal server error")), 500)
         # A batch is answered without the wrapping: each reply has its own.
         return _json(result if isinstance(result, BatchResult) else Outcome(result=result))
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    too_large = LimitExceeded(f"a request to the server API has at most {limit} bytes")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise too_large
-                chunks.append(chunk)
-    except TimeoutError:
-        raise _BodyTooLate(
-            f"the request's body did not come within {_BODY_TIMEOUT_S:g} s"
-        ) from None
-    return b"".join(chunks)
 
 
 def _refusal(error: FanwireError, status: int) -> Response:

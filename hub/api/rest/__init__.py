@@ -1,0 +1,1 @@
+"""REST over the services, under ``/v1``: one file a resource, one table of operations each."""

@@ -1,0 +1,77 @@
+"""Requests that are sent twice are carried out once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from channels.errors import Conflict
+from services import idempotency as module
+from services.idempotency import Idempotency, KeptReply, KeyReused, operation_id
+from services.store.keys import Keys
+from services.store.tcp import TcpStore
+
+REPLY = KeptReply(201, {"etag": '"1"'}, b'{"a":1}')
+ID = operation_id("ann", "key")
+
+
+@pytest.fixture
+def requests(store: TcpStore, keys: Keys) -> Idempotency:
+    """The requests on a real server."""
+    return Idempotency(store, keys)
+
+
+async def test_the_second_one_gets_the_reply_of_the_first(requests: Idempotency) -> None:
+    """Byte for byte, and for as often as it asks."""
+    assert await requests.begin("w1", ID, b"post") is None
+    await requests.finish("w1", ID, b"post", REPLY)
+    assert await requests.begin("w1", ID, b"post") == REPLY
+    assert await requests.begin("w1", ID, b"post") == REPLY
+
+
+async def test_one_at_a_time(requests: Idempotency) -> None:
+    """Of a hundred at once one goes ahead; the others learn that it is under way."""
+    begun = await asyncio.gather(
+        *(requests.begin("w1", ID, b"post") for _ in range(100)), return_exceptions=True
+    )
+    assert begun.count(None) == 1
+    assert sum(isinstance(one, Conflict) for one in begun) == 99
+
+
+async def test_a_key_stands_for_one_request(requests: Idempotency) -> None:
+    """Another one with the same key is a mistake, while it is under way and after it."""
+    await requests.begin("w1", ID, b"post")
+    with pytest.raises(KeyReused):
+        await requests.begin("w1", ID, b"other")
+    await requests.finish("w1", ID, b"post", REPLY)
+    with pytest.raises(KeyReused):
+        await requests.begin("w1", ID, b"other")
+
+
+async def test_keys_of_others_are_others(requests: Idempotency) -> None:
+    """Neither callers nor workspaces share them."""
+    await requests.begin("w1", ID, b"post")
+    assert await requests.begin("w2", ID, b"other") is None
+    assert await requests.begin("w1", operation_id("bob", "key"), b"other") is None
+
+
+async def test_an_abandoned_one_may_be_sent_again(requests: Idempotency) -> None:
+    """At once."""
+    await requests.begin("w1", ID, b"post")
+    await requests.abandon("w1", ID)
+    assert await requests.begin("w1", ID, b"post") is None
+
+
+async def test_what_a_dead_node_left_ends(
+    requests: Idempotency, store: TcpStore, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note that nobody finishes holds for a minute; a kept reply for a day."""
+    await requests.begin("w1", ID, b"post")
+    left = await store.execute("PTTL", keys.request_op("w1", ID))
+    assert isinstance(left, int)
+    assert 0 < left <= module.UNDER_WAY_MS
+    await requests.finish("w1", ID, b"post", REPLY)
+    left = await store.execute("PTTL", keys.request_op("w1", ID))
+    assert isinstance(left, int)
+    assert module.UNDER_WAY_MS < left <= module.KEEP_MS

@@ -1,0 +1,222 @@
+"""What ends by itself ends once, on some node, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from channels.errors import StoreUnavailable
+from services.clock import Clock
+from services.store.keys import Keys
+from services.store.script import Script
+from services.store.tcp import TcpStore
+from services.sweeper import Sweeper
+
+END = Script(
+    "end",
+    """
+    local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
+    if not due or tonumber(due) > tonumber(ARGV[2]) then return 0 end
+    redis.call('ZREM', KEYS[1], ARGV[1])
+    redis.call('RPUSH', KEYS[2], ARGV[1])
+    return 1
+    """,
+)
+
+
+class World:
+    """Things that end, under roots, by a time that the test sets."""
+
+    def __init__(self, store: TcpStore, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+        self.now_ms = 1_000_000
+        self.clock = Clock(store, now=lambda: self.now_ms / 1000)
+        self.told = asyncio.Event()
+        self.fail: Callable[[], None] = lambda: None
+
+    def sweeper(self, **options: float) -> Sweeper:
+        """Return one of a node."""
+        sweeper = Sweeper(self.store, self.keys, self.clock, **options)
+        sweeper.handle("thing", self.end)
+        return sweeper
+
+    async def end(self, root: str, id: str) -> None:
+        """End one, once."""
+        self.fail()
+        await self.store.run(
+            END, [self.keys.due(root), f"{{{root}}}:ended"], [f"thing:{id}", self.now_ms]
+        )
+        self.told.set()
+
+    async def begin(self, sweeper: Sweeper, root: str, id: str, at_ms: int) -> None:
+        """Make a thing that ends at ``at_ms``."""
+        await sweeper.register(root, at_ms)
+        await self.write(root, id, at_ms)
+
+    async def write(self, root: str, id: str, at_ms: int) -> None:
+        """What the script of a service does."""
+        await self.store.execute("ZADD", self.keys.due(root), at_ms, f"thing:{id}")
+
+    async def ended(self, root: str = "w1") -> list[str]:
+        """Return what ended, in order."""
+        ended = await self.store.execute("LRANGE", f"{{{root}}}:ended", 0, -1)
+        assert isinstance(ended, list)
+        return [one.decode().removeprefix("thing:") for one in ended if isinstance(one, bytes)]
+
+    async def waiting(self) -> int:
+        """Return how many roots somebody must look at, or looks at."""
+        counts = await self.store.pipeline(
+            [("ZCARD", self.keys.due_roots()), ("ZCARD", self.keys.due_claimed())]
+        )
+        return sum(count for count in counts if isinstance(count, int))
+
+
+@pytest.fixture
+def world(store: TcpStore, keys: Keys) -> World:
+    """A world on a real server."""
+    return World(store, keys)
+
+
+async def test_what_is_due_ends_and_nothing_else(world: World) -> None:
+    """In the order of its deadlines, each at its time."""
+    sweeper = world.sweeper()
+    for id_, at_ms in (("b", 20), ("a", 10), ("c", 5_000)):
+        await world.begin(sweeper, "w1", id_, world.now_ms + at_ms)
+    assert await sweeper.sweep() == world.now_ms + 10
+    assert await world.ended() == []
+    world.now_ms += 100
+    await sweeper.sweep()
+    assert await world.ended() == ["a", "b"]
+    world.now_ms += 5_000
+    await sweeper.sweep()
+    assert await world.ended() == ["a", "b", "c"]
+
+
+async def test_nothing_is_left_behind(world: World) -> None:
+    """When all ended, no root is known any more, after a last look."""
+    sweeper = world.sweeper()
+    for root in ("w1", "w2", "w3"):
+        await world.begin(sweeper, root, "a", world.now_ms)
+    await sweeper.sweep()
+    world.now_ms += 11_000
+    await sweeper.sweep()
+    assert await world.ended("w3") == ["a"]
+    assert await world.waiting() == 0
+
+
+async def test_a_deadline_that_moved_is_found_where_it_is(world: World) -> None:
+    """Whoever extends registers nothing."""
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "w1", "a", world.now_ms + 10)
+    await world.write("w1", "a", world.now_ms + 60_000)
+    world.now_ms += 100
+    await sweeper.sweep()
+    assert await world.ended() == []
+    world.now_ms += 60_000
+    await sweeper.sweep()
+    assert await world.ended() == ["a"]
+
+
+async def test_who_wrote_just_after_the_look_is_not_forgotten(world: World) -> None:
+    """Registered before it, written after it: found by the second look."""
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "w1", "a", world.now_ms)
+    await sweeper.register("w1", world.now_ms + 5_000)  # and is slow to write
+    await sweeper.sweep()
+    await world.write("w1", "b", world.now_ms + 5_000)
+    world.now_ms += 11_000
+    await sweeper.sweep()
+    assert await world.ended() == ["a", "b"]
+
+
+async def test_a_node_that_dies_is_replaced(world: World) -> None:
+    """What it had claimed is another's after ten seconds."""
+
+    def die() -> None:
+        raise StoreUnavailable("the node died here")
+
+    first, second = world.sweeper(), world.sweeper()
+    await world.begin(first, "w1", "a", world.now_ms)
+    world.fail = die
+    with pytest.raises(StoreUnavailable):
+        await first.sweep()
+    world.fail = lambda: None
+    await second.sweep()
+    assert await world.ended() == []  # it is still the first one's
+    world.now_ms += 11_000
+    await second.sweep()
+    assert await world.ended() == ["a"]
+
+
+async def test_many_nodes_end_each_thing_once(world: World) -> None:
+    """They share the roots."""
+    sweepers = [world.sweeper() for _ in range(8)]
+    for number in range(200):
+        await world.begin(sweepers[0], f"w{number}", "a", world.now_ms)
+    await asyncio.gather(*(sweeper.sweep() for _ in range(4) for sweeper in sweepers))
+    for number in range(200):
+        assert await world.ended(f"w{number}") == ["a"]
+
+
+async def test_one_that_cannot_be_ended_does_not_keep_the_others(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug is logged, and tried again a minute later."""
+
+    def break_() -> None:
+        world.fail = lambda: None
+        raise ZeroDivisionError
+
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "w1", "a", world.now_ms)
+    await world.begin(sweeper, "w1", "b", world.now_ms + 1)
+    world.now_ms += 10
+    world.fail = break_
+    await sweeper.sweep()
+    assert await world.ended() == ["b"]
+    assert "could not end thing:a of w1" in caplog.text
+    world.now_ms += 61_000
+    await sweeper.sweep()
+    assert await world.ended() == ["b", "a"]
+
+
+async def test_what_nobody_knows_waits(world: World) -> None:
+    """A newer version may have written it."""
+    sweeper = world.sweeper()
+    await sweeper.register("w1", world.now_ms)
+    await world.store.execute("ZADD", world.keys.due("w1"), world.now_ms, "future:a")
+    await sweeper.sweep()
+    kept = await world.store.execute("ZSCORE", world.keys.due("w1"), "future:a")
+    assert float(kept) == world.now_ms + 60_000  # type: ignore[arg-type]  # a number or bytes
+
+
+async def test_more_than_a_look_takes(world: World) -> None:
+    """Hundreds that end at once end, look by look."""
+    sweeper = world.sweeper()
+    await sweeper.register("w1", world.now_ms)
+    for number in range(250):
+        await world.write("w1", f"t{number:03}", world.now_ms)
+    for _ in range(3):
+        await sweeper.sweep()
+    assert len(await world.ended()) == 250
+
+
+async def test_it_runs_and_looks_at_once_when_something_is_registered(
+    world: World, store: TcpStore, keys: Keys
+) -> None:
+    """Also when it meant to look much later."""
+    sweeper = Sweeper(store, keys, Clock(store), every_s=3_600)
+    sweeper.handle("thing", world.end)
+    world.now_ms = Clock(store).now_ms()
+    running = asyncio.create_task(sweeper.run())
+    await asyncio.sleep(0)
+    await world.write("w1", "a", world.now_ms - 1)
+    await sweeper.register("w1", world.now_ms - 1)
+    async with asyncio.timeout(10):
+        await world.told.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    assert await world.ended() == ["a"]
