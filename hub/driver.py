@@ -152,9 +152,9 @@ class Driver:
 
     def deliver(self, batch: Batch) -> None:
         """Write or queue live publications; a client that owes too much is let go."""
-        if (write := self.outbox.write) is not None:
-            write(batch.websocket)
-        elif self.closing is None and not self.outbox.push_batch(batch):
+        if self.outbox.write_now(batch.websocket):
+            return
+        if self.closing is None and not self.outbox.push_batch(batch):
             self._drop(Disconnects.SLOW, "slow")
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:  # noqa: ARG002
@@ -199,7 +199,7 @@ class Driver:
 
     def _close(self, disconnect: Disconnect) -> None:
         self.closing = disconnect
-        self.outbox.write = None
+        self.outbox.shut()
         self.outbox.on_ready()
         # A client that does not read would keep the goodbye waiting for ever.
         self._cancel_timer()

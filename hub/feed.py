@@ -218,9 +218,11 @@ class Feed:
 
     def deliver(self, batch: Batch) -> None:
         """Write or queue live publications; a reader that owes too much is let go."""
-        if (write := self.outbox.write) is not None:
+        outbox = self.outbox
+        if outbox.is_open:
             # A chunk of a feed of one channel is made once and shared by all such feeds.
-            write(batch.chunk if self._single else chunk(b"".join(map(self._encode, batch.frames))))
+            data = batch.chunk if self._single else chunk(b"".join(map(self._encode, batch.frames)))
+            outbox.write_now(data)
         elif self.closing is None and not self.outbox.push_batch(batch):
             # What waits would only delay the goodbye; the reader recovers it.
             self.outbox.clear()
@@ -253,7 +255,7 @@ class Feed:
         """Leave everything behind: the reader is gone."""
         if self.closing is None:
             self.closing = Disconnects.CLOSED
-        self.outbox.write = None
+        self.outbox.shut()
         self._leave()
         self.outbox.clear()
         self.outbox.on_ready()

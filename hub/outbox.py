@@ -1,8 +1,8 @@
 """The outbox: what waits to be written to one client, bounded in bytes.
 
-While the client reads, nothing waits: :attr:`Outbox.write` is set by a transport that takes
-bytes at once, and live batches go past the queue. When the client falls behind, or the
-transport only takes what it asks for (plain ASGI), replies and frames queue. Then a
+While the client reads, nothing waits: a transport that takes bytes at once has opened the
+way past the queue, and live batches take it. When the client falls behind, or the transport
+only takes what it asks for (plain ASGI), replies and frames queue. Then a
 publication with a conflation key may give way to a newer one (``frame_queue.py``); what has
 no key is never dropped: a client that owes more than it may is let go, and recovers it.
 """
@@ -10,6 +10,7 @@ no key is never dropped: a client that owes more than it may is let go, and reco
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from hub.frame import Batch
@@ -21,6 +22,8 @@ __all__ = ["Outbox"]
 #: Bytes taken out at once, and so no longer counted or conflated: what a transport buffers
 #: before it asks for a pause.
 MAX_TAKE_BYTES = 64 * 1024
+
+_os_write = os.write
 
 
 def _nothing() -> None:
@@ -35,7 +38,7 @@ class Outbox:
     while it waits, since the hub offered it.
     """
 
-    __slots__ = ("_backlog", "_limit", "_queue", "_traffic", "_waiter", "on_ready", "write")
+    __slots__ = ("_backlog", "_fd", "_limit", "_queue", "_traffic", "_waiter", "_write", "on_ready")
 
     def __init__(self, limit_bytes: int, traffic: Traffic) -> None:
         # None while nothing waits: for most clients always, and there are many.
@@ -46,9 +49,9 @@ class Outbox:
         self._waiter: asyncio.Future[None] | None = None
         #: Called when something begins to wait. It must not take it within the call.
         self.on_ready: Callable[[], object] = _nothing
-        #: Takes bytes for the client right now; None while they must queue. A transport sets
-        #: it, while nothing waits; queueing anything unsets it.
-        self.write: Callable[[bytes], object] | None = None
+        # The way past the queue: None and -1 while there is none.
+        self._write: Callable[[bytes], object] | None = None
+        self._fd = -1
 
     def __len__(self) -> int:
         """Bytes that wait."""
@@ -57,6 +60,44 @@ class Outbox:
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return self._queue is not None
+
+    # -- past the queue --------------------------------------------------------------------
+
+    def open(self, write: Callable[[bytes], object], fd: int = -1) -> None:
+        """Have live batches written with ``write``, until something queues or :meth:`shut`.
+
+        For a transport, while nothing waits. ``fd`` is the socket it writes to, if bytes may
+        go there directly as long as this way is open: it holds none back itself, and what the
+        socket does not take goes to ``write``, which then shuts this way. That saves a
+        microsecond of seven a delivery.
+        """
+        self._write, self._fd = write, fd
+
+    def shut(self) -> None:
+        """Have everything queue from now on."""
+        self._write, self._fd = None, -1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a way past the queue."""
+        return self._write is not None
+
+    def write_now(self, data: bytes) -> bool:
+        """Write ``data`` past the queue; return False when there is no way."""
+        if (fd := self._fd) >= 0:
+            try:
+                sent = _os_write(fd, data)
+            except OSError:
+                sent = 0  # it is full, or broken: the transport finds out
+            if sent != len(data) and self._write is not None:
+                self._write(data[sent:])
+            return True
+        if self._write is None:
+            return False
+        self._write(data)
+        return True
+
+    # -- the queue -------------------------------------------------------------------------
 
     def push(self, entry: Entry) -> bool:
         """Queue ``entry``; return False when the client owes too much, and queue nothing."""
@@ -87,7 +128,7 @@ class Outbox:
     def _queue_up(self, entry: Entry) -> None:
         if self._queue is None:
             self._queue = FrameQueue()
-            self.write = None  # nothing may overtake what waits
+            self.shut()  # nothing may overtake what waits
             self._queue.push(entry)
             self.on_ready()
         else:

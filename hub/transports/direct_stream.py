@@ -14,6 +14,7 @@ from typing import Protocol, Self
 
 from hub.feed import Feed
 from hub.frame import chunk
+from hub.transports.plain_socket import plain_socket, report_as_usual, report_every_byte
 
 __all__ = ["LEND", "DirectStream", "Lender"]
 
@@ -66,6 +67,7 @@ class DirectStream:
     def __enter__(self) -> Self:
         self._feed.outbox.on_ready = self._pump_soon
         self._lender.stream = self
+        report_every_byte(self._lender.transport)
         if self._lender.write_paused:
             self.pause_writing()  # it said so before we were there to be told
         else:
@@ -83,7 +85,7 @@ class DirectStream:
     def pause_writing(self) -> None:
         """Queue from now on: the reader does not keep up."""
         self._paused = True
-        self._feed.outbox.write = None
+        self._feed.outbox.shut()
         self._stalled = self._loop.call_later(self._send_timeout_s, self._lender.transport.abort)
 
     def resume_writing(self) -> None:
@@ -98,7 +100,8 @@ class DirectStream:
 
     def _detach(self) -> None:
         self._lender.stream = None
-        self._feed.outbox.write = None
+        report_as_usual(self._lender.transport)
+        self._feed.outbox.shut()
         self._feed.outbox.on_ready = _nothing
         self._forgive()
 
@@ -116,16 +119,16 @@ class DirectStream:
         self._pumping = False
         if self._lender.stream is not self:
             return  # it ended since
-        feed, write = self._feed, self._lender.transport.write
+        feed, transport = self._feed, self._lender.transport
         while feed.outbox and not self._paused:
             if text := feed.take():
-                write(chunk(text))
+                transport.write(chunk(text))
         if self._paused or feed.outbox:
             return
         if feed.closing is not None:
             self.ended.set()
         else:
-            feed.outbox.write = write
+            feed.outbox.open(transport.write, plain_socket(transport))
 
 
 def _nothing() -> None:

@@ -36,6 +36,7 @@ from hub.rfc6455 import (
     pong_frame,
     text_frame,
 )
+from hub.transports.plain_socket import plain_socket, report_every_byte
 
 __all__ = ["GOODBYE_S", "DirectWebSocket"]
 
@@ -83,8 +84,8 @@ class DirectWebSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over."""
         self._transport = cast("asyncio.Transport", transport)
-        outbox = self._driver.outbox
-        outbox.on_ready = self._pump_soon
+        report_every_byte(self._transport)
+        self._driver.outbox.on_ready = self._pump_soon
         self._driver.on_drop = self._say_goodbye
         self._pump_soon()
 
@@ -109,7 +110,7 @@ class DirectWebSocket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Queue from now on: the client does not keep up."""
         self._paused = True
-        self._driver.outbox.write = None
+        self._driver.outbox.shut()
 
     def resume_writing(self) -> None:
         """Write what queued."""
@@ -121,6 +122,7 @@ class DirectWebSocket(asyncio.Protocol):
         self._transport = None
         if self._goodbye is not None:
             self._goodbye.cancel()
+        self._driver.outbox.shut()  # its socket is closed next
         self._driver.outbox.on_ready = self._driver.on_drop = _nothing
         self._driver.gone()
         self._registry.remove(self._driver)
@@ -182,7 +184,7 @@ class DirectWebSocket(asyncio.Protocol):
             return
         if not self._closing_sent:
             self._closing_sent = True
-            self._driver.outbox.write = None
+            self._driver.outbox.shut()
             try:
                 answer = echo_of_close(payload)
             except Violation as violation:
@@ -213,14 +215,14 @@ class DirectWebSocket(asyncio.Protocol):
         if driver.closing is not None:
             self._say_goodbye()
         else:
-            outbox.write = transport.write
+            outbox.open(transport.write, plain_socket(transport))
 
     def _say_goodbye(self) -> None:
         """Write the close frame, and cut the line unless the client answers it."""
         if self._transport is None or self._closing_sent:
             return
         self._closing_sent = True
-        self._driver.outbox.write = None
+        self._driver.outbox.shut()
         self._transport.write(close_frame(self._driver.closing or Disconnects.CLOSED))
         self._transport.resume_reading()
         self._cut_off_soon()

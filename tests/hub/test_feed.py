@@ -105,7 +105,7 @@ async def test_feeds_of_one_channel_share_their_bytes(services: Services, feed_o
     written: list[bytes] = []
     feeds = [feed_of("a:b"), feed_of("a:b"), feed_of("a:b", "c:d")]
     for feed in feeds:
-        feed.outbox.write = written.append
+        feed.outbox.open(written.append)
         feed.deliver(batch)
     assert written[0] is written[1]
     assert written[0] == written[2]

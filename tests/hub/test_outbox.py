@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,11 +48,52 @@ def test_whoever_writes_is_told_once() -> None:
 def test_nothing_overtakes_what_waits() -> None:
     """Once something queues, the way past the queue is closed until a transport opens it."""
     outbox = outbox_of(1_000)
-    outbox.write = lambda data: None
+    outbox.open(lambda data: None)
     outbox.push(b"a")
-    assert outbox.write is None
+    assert not outbox.write_now(b"b")
     outbox.take()
-    assert outbox.write is None
+    assert not outbox.write_now(b"b")
+
+
+def test_past_the_queue_it_goes_to_the_socket() -> None:
+    """What the socket does not take goes to the transport, in order; so does all under TLS."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        outbox = outbox_of(1_000)
+        held = bytearray()
+        outbox.open(held.extend, ours.fileno())
+        assert outbox.write_now(b"first")
+        assert theirs.recv(100) == b"first"
+        assert not held
+        large = bytes(range(256)) * 40_000
+        assert outbox.write_now(large)  # more than it takes
+        assert outbox.write_now(b"last")  # and now nothing at all
+        taken = len(large) + 4 - len(held)
+        assert 0 < taken < len(large)
+        assert _received(theirs, taken) + held == large + b"last"
+        outbox.open(held.extend)
+        assert outbox.write_now(b"more")
+        assert held.endswith(b"lastmore")
+
+
+def test_a_broken_socket_is_the_transports_to_find() -> None:
+    """It gets the bytes, and notices."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        outbox = outbox_of(1_000)
+        held: list[bytes] = []
+        outbox.open(held.append, ours.fileno())
+        assert outbox.write_now(b"lost")
+        assert held == [b"lost"]
+
+
+def _received(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += sock.recv(1 << 20)
+    return data
 
 
 def test_what_is_taken_at_once_is_bounded() -> None:

@@ -18,6 +18,16 @@ class _Transport:
         self.written = b""
         self.closed = False
 
+    def get_extra_info(self, name: str) -> None:
+        """Say that there is no socket."""
+
+    def is_closing(self) -> bool:
+        """Whether it complains."""
+        return self.closed
+
+    def set_write_buffer_limits(self, high: int | None = None) -> None:
+        """Hold nothing anyway."""
+
     def write(self, data: bytes) -> None:
         """Take bytes."""
         if self.closed:

@@ -174,7 +174,7 @@ async def test_python_comes_back_when_it_was_slow(hub: HubServer) -> None:
         await notes.until_offset(5)
         driver = hub.drivers[0]
         driver.outbox._limit = -1  # it owes too much already
-        driver.outbox.write = None  # and nothing goes past it
+        driver.outbox.shut()  # and nothing goes past it
         await hub.publish(50)
         await notes.until_offset(55)
         assert driver.closing is not None
