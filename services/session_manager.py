@@ -73,11 +73,13 @@ class SessionManager:
     ``StoreError`` when Redis could not do it.
     """
 
-    __slots__ = ("_context", "_workspace")
+    __slots__ = ("_context", "_declaration", "_workspace")
 
     def __init__(self, context: Context, workspace: str) -> None:
         self._context = context
         self._workspace = check_id(workspace, "workspace")
+        # Any session's channel: understanding a name anew with each call is a tenth of it.
+        self._declaration = context.catalogue.find(f"session:{workspace}:any").declaration
 
     async def create_session(
         self,
@@ -329,7 +331,7 @@ class SessionManager:
     # ------------------------------------------------------------------------------------------
 
     def _scripts(self, session: str) -> SessionScripts:
-        return SessionScripts(self._context, self._workspace, session)
+        return SessionScripts(self._context, self._workspace, session, self._declaration)
 
     def _state(self, session: str, outcome: Outcome) -> WorkingMemoryState:
         """Return the session that a script returned, in the schema of now."""

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final, cast
 
 from channels.catalogue import Channel
+from channels.declaration import ChannelDeclaration
 from channels.errors import OutcomeUnknown
 from channels.ids import check_id, new_id
 from channels.position import Position
@@ -48,8 +49,10 @@ class SessionScripts:
 
     __slots__ = ("_channel", "_context", "_session", "_state", "_workspace")
 
-    def __init__(self, context: Context, workspace: str, session: str) -> None:
-        """Speak about a session.
+    def __init__(
+        self, context: Context, workspace: str, session: str, declaration: ChannelDeclaration
+    ) -> None:
+        """Speak about a session; ``declaration`` is that of the channels of sessions.
 
         Raises:
             BadRequest: ``session`` is no id.
@@ -58,7 +61,9 @@ class SessionScripts:
         self._context = context
         self._workspace = workspace
         self._session = check_id(session, "session")
-        self._channel = context.catalogue.find(f"session:{workspace}:{session}")
+        params = {"workspace": workspace, "session": session}
+        name = f"session:{workspace}:{session}"
+        self._channel = Channel(name, declaration, params, workspace)
         self._state = [
             keys.session(workspace, session),
             keys.session_messages(workspace, session),
