@@ -19,6 +19,7 @@ from channels.ids import check_id
 from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
+from services.session_manager import install as install_sessions
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore
@@ -51,6 +52,7 @@ class Services:
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
         self.context = Context(store, self.keys, self.catalogue)
+        install_sessions(self.context)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = Follower(store, self.context.log, self.keys, follower)
         self._wait = wait

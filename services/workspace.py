@@ -9,6 +9,7 @@ The workspace is part of every key, so that a call cannot reach another tenant b
 from __future__ import annotations
 
 from services.context import Context
+from services.session_manager import SessionManager
 
 __all__ = ["Workspace"]
 
@@ -21,3 +22,8 @@ class Workspace:
     def __init__(self, context: Context, id: str) -> None:
         self.context = context
         self.id = id
+
+    @property
+    def sessions(self) -> SessionManager:
+        """Working memory of agent conversations."""
+        return SessionManager(self.context, self.id)
