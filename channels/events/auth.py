@@ -43,7 +43,7 @@ class AuthSessionCreatedData(AuthSessionData, frozen=True, kw_only=True):
 
 
 class AuthSessionRevokedData(msgspec.Struct, frozen=True, kw_only=True):
-    """``sessions`` are over at once, by the person, by ``actor``, or because there were too many."""
+    """``sessions`` are over, by their owner or ``actor``, or because there were too many."""
 
     user: Id
     sessions: list[Id]
