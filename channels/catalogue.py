@@ -11,6 +11,7 @@ from .errors import SettingsError, UnknownChannel
 
 __all__ = [
     "APPROVALS",
+    "AUTH",
     "BUILT_IN",
     "HUB_NODES",
     "JOBS",
@@ -105,6 +106,19 @@ NOTIFICATIONS = ChannelDeclaration(
     history=History(size=1_000, ttl_s=7 * 86_400),
     description="What needs this person now.",
 )
+AUTH = ChannelDeclaration(
+    "auth:{user}",
+    root="user",
+    events=(
+        e.AuthSessionCreated,
+        e.AuthSessionRevoked,
+        e.AuthSessionRotated,
+        e.AuthSessionExpired,
+    ),
+    subscribe="self",
+    history=History(size=1_000, ttl_s=86_400),
+    description="A person's login sessions. Hubs follow it to end connections at once.",
+)
 WORKSPACE = ChannelDeclaration(
     "workspace:{workspace}",
     root="workspace",
@@ -116,6 +130,8 @@ WORKSPACE = ChannelDeclaration(
         e.OnboardingStarted,
         e.OnboardingUpdated,
         e.OnboardingCompleted,
+        e.OnboardingReset,
+        e.OnboardingExpired,
     ),
     subscribe="member",
     history=History(size=1_000, ttl_s=3_600),
@@ -145,6 +161,7 @@ BUILT_IN = (
     QUEUE,
     JOBS,
     NOTIFICATIONS,
+    AUTH,
     WORKSPACE,
     RUN,
     HUB_NODES,

@@ -338,12 +338,15 @@ class Disconnects:
     EXPIRED = Disconnect(3005, "token expired")
     SLOW = Disconnect(3008, "slow consumer")
     INSUFFICIENT_STATE = Disconnect(3010, "insufficient state")
+    #: Its login session has a new secret: the client comes back with that.
+    SESSION_ROTATED = Disconnect(3011, "session rotated")
     NO_PONG = Disconnect(3012, "no pong")
     TOO_MANY_REQUESTS = Disconnect(3013, "too many requests")
     INVALID_TOKEN = Disconnect(3500, "invalid token")
     BAD_REQUEST = Disconnect(3501, "bad request")
     #: No successful connect command in time.
     STALE = Disconnect(3502, "stale")
+    SESSION_REVOKED = Disconnect(3503, "session revoked")
     CONNECTION_LIMIT = Disconnect(3504, "connection limit")
     CHANNEL_LIMIT = Disconnect(3505, "channel limit")
     INAPPROPRIATE_PROTOCOL = Disconnect(3506, "inappropriate protocol")

@@ -359,6 +359,7 @@ _BY_CLOSE_CODE: dict[int, type[FanwireError]] = {
     3005: TokenExpired,
     3500: Unauthorized,
     3501: BadRequest,
+    3503: Unauthorized,
     3504: LimitExceeded,
     3505: LimitExceeded,
     3506: BadRequest,

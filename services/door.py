@@ -16,6 +16,8 @@ from typing import Self
 
 from channels.catalogue import Catalogue
 from channels.ids import check_id
+from services.auth_sessions import AuthSessions
+from services.auth_sessions import install as install_auth_sessions
 from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
@@ -37,7 +39,17 @@ class Services:
     What ends by itself is ended by whoever runs ``context.sweeper``: every hub does.
     """
 
-    __slots__ = ("_tasks", "_wait", "catalogue", "context", "events", "follower", "keys", "store")
+    __slots__ = (
+        "_tasks",
+        "_wait",
+        "auth_sessions",
+        "catalogue",
+        "context",
+        "events",
+        "follower",
+        "keys",
+        "store",
+    )
 
     def __init__(
         self,
@@ -55,6 +67,8 @@ class Services:
         install_sessions(self.context)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = Follower(store, self.context.log, self.keys, follower)
+        self.auth_sessions = AuthSessions(self.context)
+        install_auth_sessions(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -4,6 +4,7 @@ The tables in ``docs/events.md`` are made from these classes.
 """
 
 from .approvals import *
+from .auth import *
 from .hub import *
 from .notifications import *
 from .queues import *

@@ -17,6 +17,8 @@ __all__ = [
     "IcpsUpdated",
     "OnboardingChangeData",
     "OnboardingCompleted",
+    "OnboardingExpired",
+    "OnboardingReset",
     "OnboardingStarted",
     "OnboardingUpdated",
     "PreferencesUpdated",
@@ -93,3 +95,15 @@ class OnboardingCompleted(Event, frozen=True, kw_only=True, tag="onboarding.comp
     """The onboarding is done."""
 
     data: OnboardingChangeData
+
+
+class OnboardingReset(Event, frozen=True, kw_only=True, tag="onboarding.reset"):
+    """The onboarding was taken back; the workspace can begin anew."""
+
+    data: WorkspaceChangeData
+
+
+class OnboardingExpired(Event, frozen=True, kw_only=True, tag="onboarding.expired"):
+    """Nobody went on with the onboarding for too long; the workspace can begin anew."""
+
+    data: WorkspaceChangeData

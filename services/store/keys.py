@@ -106,13 +106,9 @@ class Keys:
         family = f"prefs:{user}" if user else "prefs"
         return f"{self.prefix}:{{{workspace}}}:{family}"
 
-    def auth_session(self, user: str, digest: str) -> str:
-        """Hash: one login session, by the digest of its secret."""
-        return f"{self.prefix}:{{{user}}}:auth:{digest}"
-
     def auth_sessions(self, user: str) -> str:
-        """Sorted set: digests of a user's login sessions by the time in ms they end."""
-        return f"{self.prefix}:{{{user}}}:auths"
+        """Hash: a user's login sessions by their public ids; see ``lua/lib/auth.lua``."""
+        return f"{self.prefix}:{{{user}}}:auth"
 
     def request_op(self, root: str, key: str) -> str:
         """String: the outcome of a request with this idempotency key."""

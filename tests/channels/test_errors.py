@@ -104,6 +104,7 @@ def test_what_the_client_cannot_mend_is_terminal():
         "INVALID_TOKEN",
         "BAD_REQUEST",
         "STALE",
+        "SESSION_REVOKED",
         "CONNECTION_LIMIT",
         "CHANNEL_LIMIT",
         "INAPPROPRIATE_PROTOCOL",

@@ -39,9 +39,13 @@ CHANNELS = {
     "queue:{queue}": JOBS,
     "jobs:{workspace}": JOBS,
     "notifications:{user}": "notification.created notification.resolved",
+    "auth:{user}": (
+        "auth.session_created auth.session_revoked auth.session_rotated auth.session_expired"
+    ),
     "workspace:{workspace}": (
         "foundation.updated icps.updated cache.invalidated preferences.updated"
-        " onboarding.started onboarding.updated onboarding.completed"
+        " onboarding.started onboarding.updated onboarding.completed onboarding.reset"
+        " onboarding.expired"
     ),
     "run:{workspace}:{run}": "run.event",
     "hub:nodes": "hub.node.reported",
@@ -80,13 +84,14 @@ def test_an_event_is_a_cloud_event_and_reads_back_equal(kind, data):
 
 
 def test_every_type_has_a_name_of_its_own():
-    """Wire names are unique and dotted lower case."""
+    """Wire names are unique: lower case, dots, and ``_`` between two words."""
     names = [event_type(kind) for kind in EVENT_CLASSES]
     assert len(names) == len(set(names))
     for name in names:
         parts = name.split(".")
         assert len(parts) >= 2
-        assert all(part.isascii() and part.isalpha() and part.islower() for part in parts)
+        words = [word for part in parts for word in part.split("_")]
+        assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
 
 def test_every_type_is_in_its_channels_and_in_no_other():
