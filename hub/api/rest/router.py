@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from hub.api.rest.operation import Operation, endpoint_of
 from hub.api.rest.schema import describe
+from hub.api.rest.sessions import SESSIONS
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS", "rest_router"]
 
 #: By the tag that the documents show them under.
-OPERATIONS: dict[str, tuple[Operation, ...]] = {}
+OPERATIONS: dict[str, tuple[Operation, ...]] = {"sessions": SESSIONS}
 
 
 def rest_router(hub: Hub) -> APIRouter:
