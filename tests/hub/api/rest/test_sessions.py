@@ -41,7 +41,9 @@ async def test_a_session_from_beginning_to_end(hub: Served) -> None:
         again = await ann.post("/v1/sessions", json={"id": "s1", "fields": {"current_agent": "b"}})
         assert again.json()["current_agent"] == "a"
 
-        said = await ann.post("/v1/sessions/s1/messages", json={"role": "user", "content": {"x": 1}})
+        said = await ann.post(
+            "/v1/sessions/s1/messages", json={"role": "user", "content": {"x": 1}}
+        )
         assert (said.status_code, said.json()["seq"]) == (201, 1)
 
         changed = await ann.patch("/v1/sessions/s1", json={"current_task": "t"})
