@@ -55,6 +55,8 @@ APPROVALS = ChannelDeclaration(
     root="workspace",
     events=(
         e.ApprovalRequested,
+        e.ApprovalVoted,
+        e.ApprovalEscalated,
         e.ApprovalApproved,
         e.ApprovalEdited,
         e.ApprovalRejected,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from channels.catalogue import Catalogue
+from services.approval_wait import GateWaits
 from services.changes import Changes
 from services.clock import Clock
 from services.event_log import EventLog
@@ -17,7 +18,17 @@ __all__ = ["Context"]
 class Context:
     """The common ground of the services of one application. No I/O."""
 
-    __slots__ = ("catalogue", "changes", "clock", "keys", "log", "snapshots", "store", "sweeper")
+    __slots__ = (
+        "catalogue",
+        "changes",
+        "clock",
+        "gate_waits",
+        "keys",
+        "log",
+        "snapshots",
+        "store",
+        "sweeper",
+    )
 
     def __init__(
         self, store: Store, keys: Keys, catalogue: Catalogue, *, clock: Clock | None = None
@@ -30,3 +41,4 @@ class Context:
         self.changes = Changes(store, self.log, self.clock)
         self.sweeper = Sweeper(store, keys, self.clock)
         self.snapshots = Snapshots()
+        self.gate_waits = GateWaits()

@@ -16,9 +16,11 @@ from typing import Self
 
 from channels.catalogue import Catalogue
 from channels.ids import check_id
+from services import approvals
 from services.context import Context
 from services.events import Events
-from services.follower import Follower, FollowerSettings
+from services.follower import FollowerSettings
+from services.shared_follower import SharedFollower
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore
@@ -52,7 +54,9 @@ class Services:
         self.keys = Keys(prefix)
         self.context = Context(store, self.keys, self.catalogue)
         self.events = Events(self.context.log, self.catalogue)
-        self.follower = Follower(store, self.context.log, self.keys, follower)
+        self.follower = SharedFollower(store, self.context.log, self.keys, follower)
+        self.context.gate_waits.use(self.follower)
+        approvals.install(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
 
