@@ -56,6 +56,8 @@ APPROVALS = ChannelDeclaration(
     root="workspace",
     events=(
         e.ApprovalRequested,
+        e.ApprovalVoted,
+        e.ApprovalEscalated,
         e.ApprovalApproved,
         e.ApprovalEdited,
         e.ApprovalRejected,

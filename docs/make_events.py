@@ -125,6 +125,7 @@ def _field(field: shapes.Field, nested: dict[str, shapes.StructType]) -> str:
 
 _WORDS: dict[type[shapes.Type], str] = {
     shapes.AnyType: "any JSON",
+    shapes.BoolType: "true or false",
     shapes.DateTimeType: "time",
     shapes.FloatType: "number",
     shapes.IntType: "integer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from channels.catalogue import Catalogue
+from services.approval_wait import GateWaits
 from services.changes import Changes
 from services.clock import Clock
 from services.event_log import EventLog
@@ -22,6 +23,7 @@ class Context:
         "catalogue",
         "changes",
         "clock",
+        "gate_waits",
         "keys",
         "log",
         "session_settings",
@@ -42,3 +44,4 @@ class Context:
         self.sweeper = Sweeper(store, keys, self.clock)
         self.snapshots = Snapshots()
         self.session_settings = SessionSettings()
+        self.gate_waits = GateWaits()

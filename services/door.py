@@ -16,12 +16,12 @@ from typing import Self
 
 from channels.catalogue import Catalogue
 from channels.ids import check_id
+from services import approvals, auth_sessions, session_manager
 from services.auth_sessions import AuthSessions
-from services.auth_sessions import install as install_auth_sessions
 from services.context import Context
 from services.events import Events
-from services.follower import Follower, FollowerSettings
-from services.session_manager import install as install_sessions
+from services.follower import FollowerSettings
+from services.shared_follower import SharedFollower
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore
@@ -64,11 +64,12 @@ class Services:
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
         self.context = Context(store, self.keys, self.catalogue)
-        install_sessions(self.context)
         self.events = Events(self.context.log, self.catalogue)
-        self.follower = Follower(store, self.context.log, self.keys, follower)
+        self.follower = SharedFollower(store, self.context.log, self.keys, follower)
+        self.context.gate_waits.use(self.follower)
         self.auth_sessions = AuthSessions(self.context)
-        install_auth_sessions(self.context)
+        for service in (session_manager, approvals, auth_sessions):
+            service.install(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -8,6 +8,7 @@ The workspace is part of every key, so that a call cannot reach another tenant b
 
 from __future__ import annotations
 
+from services.approvals import Approvals
 from services.context import Context
 from services.session_manager import SessionManager
 
@@ -22,6 +23,11 @@ class Workspace:
     def __init__(self, context: Context, id: str) -> None:
         self.context = context
         self.id = id
+
+    @property
+    def approvals(self) -> Approvals:
+        """Actions that wait for a person's word."""
+        return Approvals(self.context, self.id)
 
     @property
     def sessions(self) -> SessionManager:

@@ -93,6 +93,18 @@ class Keys:
         """Sorted set: those of them that nobody has decided."""
         return f"{self.prefix}:{{{workspace}}}:approvals:open"
 
+    def approvals_open_gates(self, workspace: str) -> str:
+        """Hash: gate id -> JSON of those that nobody has decided, for snapshots."""
+        return f"{self.prefix}:{{{workspace}}}:approvals:open:gates"
+
+    def approvals_ready(self, workspace: str) -> str:
+        """Sorted set: those that are approved and not used, by the time in ms they were."""
+        return f"{self.prefix}:{{{workspace}}}:approvals:ready"
+
+    def approvals_refused(self, workspace: str) -> str:
+        """Stream: the latest decisions of people who may not decide."""
+        return f"{self.prefix}:{{{workspace}}}:approvals:refused"
+
     def approvals_audit(self, workspace: str) -> str:
         """Stream: what was done to the gates, by whom and when; only ever appended to."""
         return f"{self.prefix}:{{{workspace}}}:approvals:audit"

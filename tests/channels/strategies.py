@@ -46,6 +46,8 @@ def of(kind: shapes.Type) -> st.SearchStrategy:
             return st.floats(least, allow_nan=False, allow_infinity=False)
         case shapes.DateTimeType():
             return times
+        case shapes.BoolType():
+            return st.booleans()
         case shapes.NoneType():
             return st.none()
         case shapes.LiteralType(values=values):

@@ -29,8 +29,8 @@ CHANNELS = {
         " session.expired"
     ),
     "approvals:{workspace}": (
-        "approval.requested approval.approved approval.edited approval.rejected"
-        " approval.expired approval.cancelled approval.consumed"
+        "approval.requested approval.voted approval.escalated approval.approved"
+        " approval.edited approval.rejected approval.expired approval.cancelled approval.consumed"
     ),
     "usage:{user}": (
         "usage.recorded budget.threshold budget.exceeded budget.reserved budget.released"
