@@ -110,6 +110,11 @@ class AlreadyDecided(Conflict):
         super().__init__(message)
         self.gate = gate
 
+    @property
+    def details(self) -> dict[str, object]:
+        """The gate as it was decided."""
+        return {"gate": self.gate}
+
 
 class Change(NamedTuple):
     """The gate after a change, and the event that tells of it."""

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from hub.api.rest.approvals import APPROVALS
+from hub.api.rest.auth_sessions import AUTH_SESSIONS
 from hub.api.rest.operation import Operation, endpoint_of
+from hub.api.rest.preferences import PREFERENCES
 from hub.api.rest.schema import describe
 from hub.api.rest.sessions import SESSIONS
 
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS", "rest_router"]
 
 #: By the tag that the documents show them under.
-OPERATIONS: dict[str, tuple[Operation, ...]] = {"sessions": SESSIONS}
+OPERATIONS: dict[str, tuple[Operation, ...]] = {
+    "sessions": SESSIONS,
+    "approvals": APPROVALS,
+    "preferences": PREFERENCES,
+    "login sessions": AUTH_SESSIONS,
+}
 
 
 def rest_router(hub: Hub) -> APIRouter:

@@ -46,14 +46,8 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     id: Id | None = None
     user: str = ""
     fields: dict[str, Any] = {}
-    idle_ttl_s: #: Names of arguments beside the values of a session; no value is called so.
-_ARGUMENTS = frozenset({"self", "session_id", "user_id", "expected_version", "op_id"})
-
-_Seconds = 3_600
-    max_age_s: #: Names of arguments beside the values of a session; no value is called so.
-_ARGUMENTS = frozenset({"self", "session_id", "user_id", "expected_version", "op_id"})
-
-_Seconds = 86_400
+    idle_ttl_s: _Seconds = 3_600
+    max_age_s: _Seconds = 86_400
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,10 +61,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Extension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much later a session is to end."""
 
-    extra_seconds: #: Names of arguments beside the values of a session; no value is called so.
-_ARGUMENTS = frozenset({"self", "session_id", "user_id", "expected_version", "op_id"})
-
-_Seconds = 3_600
+    extra_seconds: _Seconds = 3_600
 
 
 class SessionEnd(msgspec.Struct, frozen=True):
