@@ -21,6 +21,7 @@ from services.auth_sessions import install as install_auth_sessions
 from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
+from services.onboarding import install as install_onboarding
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore
@@ -67,6 +68,7 @@ class Services:
         self.follower = Follower(store, self.context.log, self.keys, follower)
         self.auth_sessions = AuthSessions(self.context)
         install_auth_sessions(self.context)
+        install_onboarding(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
 

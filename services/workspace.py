@@ -8,7 +8,11 @@ The workspace is part of every key, so that a call cannot reach another tenant b
 
 from __future__ import annotations
 
+from typing import Any
+
 from services.context import Context
+from services.onboarding import Onboarding
+from services.preferences import Preferences
 
 __all__ = ["Workspace"]
 
@@ -21,3 +25,13 @@ class Workspace:
     def __init__(self, context: Context, id: str) -> None:
         self.context = context
         self.id = id
+
+    @property
+    def onboarding(self) -> Onboarding:
+        """The onboarding of the workspace."""
+        return Onboarding(self.context, self.id)
+
+    @property
+    def preferences(self) -> Preferences[dict[str, Any]]:
+        """Preferences of the workspace and of its users."""
+        return Preferences(self.context, self.id, shape=dict)
