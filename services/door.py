@@ -16,7 +16,7 @@ from typing import Self
 
 from channels.catalogue import Catalogue
 from channels.ids import check_id
-from services import approvals, auth_sessions, session_manager
+from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
 from services.context import Context
 from services.events import Events
@@ -68,7 +68,7 @@ class Services:
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
         self.auth_sessions = AuthSessions(self.context)
-        for service in (session_manager, approvals, auth_sessions):
+        for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []

@@ -8,8 +8,12 @@ The workspace is part of every key, so that a call cannot reach another tenant b
 
 from __future__ import annotations
 
+from typing import Any
+
 from services.approvals import Approvals
 from services.context import Context
+from services.onboarding import Onboarding
+from services.preferences import Preferences
 from services.session_manager import SessionManager
 
 __all__ = ["Workspace"]
@@ -33,3 +37,13 @@ class Workspace:
     def sessions(self) -> SessionManager:
         """Working memory of agent conversations."""
         return SessionManager(self.context, self.id)
+
+    @property
+    def onboarding(self) -> Onboarding:
+        """The onboarding of the workspace."""
+        return Onboarding(self.context, self.id)
+
+    @property
+    def preferences(self) -> Preferences[dict[str, Any]]:
+        """Preferences of the workspace and of its users."""
+        return Preferences(self.context, self.id, shape=dict)

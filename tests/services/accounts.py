@@ -18,10 +18,11 @@ from ..servers import ValkeyServer
 __all__ = ["COUNTED", "HandClock", "calls", "context_of", "told"]
 
 #: Commands that are counted: all that a script of ours may send, and the scripts themselves.
-COUNTED = frozenset(
-    "evalsha eval get set del exists expire pexpire pttl publish hget hmget hset hdel hexists"
-    " hgetall hkeys hlen xadd zadd zrem zremrangebyrank sadd incr persist hincrby".split()
-)
+_NAMES = """
+evalsha eval get set del exists expire pexpire pttl publish hget hmget hset hdel hexists hgetall
+hkeys hlen xadd zadd zrem zremrangebyrank sadd incr persist hincrby
+"""
+COUNTED = frozenset(_NAMES.split())
 
 
 class HandClock:

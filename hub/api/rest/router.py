@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from hub.api.rest.approvals import APPROVALS
 from hub.api.rest.auth_sessions import AUTH_SESSIONS
+from hub.api.rest.onboarding import ONBOARDING
 from hub.api.rest.operation import Operation, endpoint_of
 from hub.api.rest.preferences import PREFERENCES
 from hub.api.rest.schema import describe
@@ -24,6 +25,7 @@ OPERATIONS: dict[str, tuple[Operation, ...]] = {
     "sessions": SESSIONS,
     "approvals": APPROVALS,
     "preferences": PREFERENCES,
+    "onboarding": ONBOARDING,
     "login sessions": AUTH_SESSIONS,
 }
 
