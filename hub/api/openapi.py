@@ -9,7 +9,7 @@ import msgspec
 from channels.wire import ErrorReply
 from hub.api import messages
 from hub.api.rest.router import OPERATIONS
-from hub.api.rest.schema import components as components_of
+from hub.api.rest.schema import PROBLEM, kinds_of
 from hub.api.server_api import REF_TEMPLATE
 
 __all__ = ["complete_openapi"]
@@ -73,12 +73,13 @@ def _any(_kind: type) -> dict[str, Any]:
 def complete_openapi(document: dict[str, Any]) -> dict[str, Any]:
     """Return ``document`` with what is missing."""
     structs = [getattr(messages, name) for name in messages.__all__]
+    operations = [one for group in OPERATIONS.values() for one in group]
+    # All at once: two structs of one name would be an error.
     _, schemas = msgspec.json.schema_components(
-        [*structs, ErrorReply], ref_template=REF_TEMPLATE, schema_hook=_any
+        [*structs, ErrorReply, *kinds_of(operations)], ref_template=REF_TEMPLATE, schema_hook=_any
     )
     components = document.setdefault("components", {})
-    rest = components_of(one for operations in OPERATIONS.values() for one in operations)
-    components.setdefault("schemas", {}).update(schemas | rest)
+    components.setdefault("schemas", {}).update(schemas | {"Problem": PROBLEM})
     components.setdefault("securitySchemes", {}).update(_SECURITY)
     document["paths"]["/events"] = _EVENTS
     return document

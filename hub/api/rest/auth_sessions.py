@@ -159,7 +159,7 @@ AUTH_SESSIONS = (
         result=LoggedIn,
         status=201,
         example=Login(user="ada", workspaces=["w1"], device="Ada's phone"),
-        answer_example=LoggedIn(token="ada~...", session=_EXAMPLE),
+        answer_example=LoggedIn(token="ada~...", session=_EXAMPLE),  # noqa: S106 - a shape
     ),
     Operation(
         method="DELETE",

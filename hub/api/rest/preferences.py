@@ -129,7 +129,7 @@ PREFERENCES = (
         path=_ONE + "/effective",
         run=effective_preferences,
         summary="Read what holds for a user",
-        description="One's own preferences over those of the workspace. The version is of one's own.",
+        description="One's own preferences over those of the workspace; `version` is one's own.",
         result=_STATE,
         answer_example=_EXAMPLE,
     ),

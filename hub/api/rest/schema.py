@@ -11,11 +11,11 @@ import msgspec
 
 from hub.api.rest.operation import Operation
 
-__all__ = ["REF_TEMPLATE", "components", "describe"]
+__all__ = ["PROBLEM", "REF_TEMPLATE", "describe", "kinds_of"]
 
 REF_TEMPLATE = "#/components/schemas/{name}"
 
-_PROBLEM = {
+PROBLEM = {
     "type": "object",
     "description": "Problem details, RFC 9457.",
     "required": ["status", "title"],
@@ -63,13 +63,9 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-def components(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the schemas that the descriptions refer to, by name."""
-    kinds = [kind for one in operations for kind in (one.body, one.result) if kind is not None]
-    _, schemas = msgspec.json.schema_components(
-        kinds, ref_template=REF_TEMPLATE, schema_hook=lambda _kind: {"description": "any JSON"}
-    )
-    return {**schemas, "Problem": _PROBLEM}
+def kinds_of(operations: Iterable[Operation]) -> list[Any]:
+    """Return the types of bodies and results, whose schemas the descriptions refer to."""
+    return [kind for one in operations for kind in (one.body, one.result) if kind is not None]
 
 
 def describe(operation: Operation) -> dict[str, Any]:

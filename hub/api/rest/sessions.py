@@ -123,9 +123,7 @@ async def update_session(call: Call) -> Answer:
 async def delete_session(call: Call) -> Answer:
     """End a session."""
     session = call.path["session"]
-    if not await call.workspace.sessions.delete_session(
-        session, user_id=call.caller.owner(_ADMIN)
-    ):
+    if not await call.workspace.sessions.delete_session(session, user_id=call.caller.owner(_ADMIN)):
         raise NotFound(f"there is no session {session!r}, or no longer")
     return Answer()
 

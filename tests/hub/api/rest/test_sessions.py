@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.hub.serving import API_KEY, Served, served, strict_settings, token
+from tests.hub.serving import API_KEY, Served, served, strict_settings
 from tests.servers import ValkeyServer
 
-WRITE = ["sessions:write"]
+from .callers import caller as caller_with
 
-
-@pytest.fixture
-async def hub(valkey: ValkeyServer) -> AsyncIterator[Served]:
-    """A hub that wants tokens."""
-    async with served(strict_settings(valkey.url)) as at:
-        yield at
+WRITE = ("sessions:write",)
 
 
 def caller(
-    hub: Served, user: str = "ann", *, workspaces: tuple[str, ...] = ("w1",), scopes: Any = WRITE
+    hub: Served,
+    user: str = "ann",
+    *,
+    workspaces: tuple[str, ...] = ("w1",),
+    scopes: tuple[str, ...] = WRITE,
 ) -> httpx.AsyncClient:
-    """Return a client with a token; close it."""
-    proof = token(user, workspaces=list(workspaces), scopes=list(scopes))
-    return hub.client(headers={"Authorization": f"Bearer {proof}"})
+    """Return a client whose token may change sessions."""
+    return caller_with(hub, user, workspaces=workspaces, scopes=scopes)
 
 
 async def test_a_session_from_beginning_to_end(hub: Served) -> None:

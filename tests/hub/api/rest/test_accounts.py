@@ -1,0 +1,78 @@
+"""Preferences, the onboarding and login sessions, over HTTP, on a real Valkey."""
+
+from __future__ import annotations
+
+from tests.hub.serving import API_KEY, Served
+
+from .callers import caller
+
+
+async def test_preferences_of_a_workspace_and_of_a_person(hub: Served) -> None:
+    """Merge patches, versions, and one's own over those of all."""
+    async with caller(hub, scopes=("preferences:write",)) as ann, caller(hub, "bob") as bob:
+        assert (await bob.get("/v1/preferences")).json()["version"] == 0
+        shared = await ann.patch("/v1/preferences", json={"theme": "dark", "lang": "de"})
+        assert (shared.status_code, shared.headers["etag"]) == (200, '"1"')
+        assert (await bob.patch("/v1/preferences", json={"theme": "x"})).status_code == 403
+        own = await bob.patch("/v1/preferences/bob", json={"theme": "light"})
+        assert own.json()["values"] == {"theme": "light"}
+        effective = await bob.get("/v1/preferences/bob/effective")
+        assert effective.json()["values"] == {"theme": "light", "lang": "de"}
+        assert (await ann.get("/v1/preferences/bob")).status_code == 403
+        late = await ann.patch("/v1/preferences", json={"lang": None}, headers={"If-Match": '"7"'})
+        assert (late.status_code, late.json()["current_version"]) == (412, 1)
+        fine = await ann.patch("/v1/preferences", json={"lang": None}, headers={"If-Match": '"1"'})
+        assert fine.json()["values"] == {"theme": "dark"}
+        assert (await bob.delete("/v1/preferences/bob")).json()["values"] == {}
+        assert (await ann.patch("/v1/preferences", json=[1])).status_code == 400
+
+
+async def test_an_onboarding(hub: Served) -> None:
+    """Begun once, led on by who began it, completed, forgotten."""
+    write = ("onboarding:write",)
+    async with caller(hub, scopes=write) as ann, caller(hub, "bob", scopes=write) as bob:
+        assert (await ann.get("/v1/onboarding")).status_code == 404
+        begun = await ann.post("/v1/onboarding", json={"step": "profile"})
+        assert (begun.status_code, begun.json()["user_id"]) == (200, "ann")
+        assert (await bob.post("/v1/onboarding", json={})).json()["user_id"] == "ann"
+        assert (await bob.patch("/v1/onboarding", json={"step": "voice"})).status_code == 403
+        on = await ann.patch(
+            "/v1/onboarding", json={"step": "voice", "patch": {"profile": {"name": "Acme"}}}
+        )
+        assert (on.json()["step"], on.json()["data"]) == ("voice", {"profile": {"name": "Acme"}})
+        noted = await ann.patch("/v1/onboarding", json={"patch": {"profile": {"size": 3}}})
+        assert noted.json()["data"] == {"profile": {"name": "Acme", "size": 3}}
+        done = await ann.post("/v1/onboarding/complete", json={})
+        assert done.json()["status"] == "completed"
+        read = await bob.get("/v1/onboarding")
+        assert (read.status_code, read.headers["etag"]) == (200, done.headers["etag"])
+        assert (await ann.delete("/v1/onboarding")).status_code == 204
+        assert (await ann.delete("/v1/onboarding")).status_code == 404
+
+
+async def test_login_sessions(hub: Served) -> None:
+    """The application logs people in; people see where, and end it."""
+    async with (
+        hub.client(headers={"X-API-Key": API_KEY}) as app,
+        caller(hub) as ann,
+        caller(hub, "eve") as eve,
+    ):
+        login = {"user": "ann", "workspaces": ["w1"], "scopes": ["sessions:write"], "device": "a"}
+        assert (await eve.post("/v1/auth/sessions", json=login)).status_code == 403
+        made = [
+            (await app.post("/v1/auth/sessions", json={**login, "device": device})).json()
+            for device in ("phone", "laptop", "tv")
+        ]
+        assert all(one["token"].startswith("ann~") for one in made)
+        listed = (await ann.get("/v1/auth/sessions")).json()["items"]
+        assert {one["device"] for one in listed} == {"phone", "laptop", "tv"}
+        assert "token" not in listed[0]
+        phone, laptop, _ = (one["session"]["id"] for one in made)
+        assert (await eve.delete(f"/v1/auth/sessions/{phone}")).status_code == 404
+        assert (await eve.get("/v1/auth/sessions", params={"user": "ann"})).status_code == 403
+        assert (await ann.delete(f"/v1/auth/sessions/{phone}")).status_code == 204
+        assert (await ann.delete(f"/v1/auth/sessions/{phone}")).status_code == 404
+        rest = await ann.delete("/v1/auth/sessions", params={"keep": laptop})
+        assert len(rest.json()["sessions"]) == 1
+        left = (await app.get("/v1/auth/sessions", params={"user": "ann"})).json()["items"]
+        assert [one["id"] for one in left] == [laptop]
