@@ -6,6 +6,7 @@ Imports ``channels`` and nothing else of Fanwire: a client is a guest of the hub
 from .backoff import Backoff, Patience
 from .delivery import Delivery, Gap
 from .publisher import AsyncPublisher, Publisher
+from .rest import RestClient
 from .subscriber import Subscriber
 from .subscription import Subscription
 
@@ -16,6 +17,7 @@ __all__ = [
     "Gap",
     "Patience",
     "Publisher",
+    "RestClient",
     "Subscriber",
     "Subscription",
 ]

@@ -18,7 +18,7 @@ from services.store.keys import Keys
 from services.store.port import Store
 from services.store.script import load_script
 
-__all__ = ["Idempotency", "KeptReply", "KeyReused", "operation_id"]
+__all__ = ["Idempotency", "KeptReply", "KeyReused", "UnderWay", "operation_id"]
 
 #: How long a reply is kept.
 KEEP_MS = 86_400_000
@@ -31,6 +31,12 @@ class KeyReused(RequestError):
     """The key stands for another request: a bug in the caller."""
 
     http_status = 422
+
+
+class UnderWay(Conflict):
+    """The same request is being carried out: its reply can be had soon."""
+
+    temporary = True
 
 
 class KeptReply(msgspec.Struct, frozen=True):
@@ -73,7 +79,7 @@ class Idempotency:
         it is. One that goes ahead must be finished or abandoned.
 
         Raises:
-            Conflict: it is being carried out.
+            UnderWay: it is being carried out.
             KeyReused: the key belongs to another request.
             StoreError: it cannot be told; nothing is to be carried out.
         """
@@ -89,7 +95,7 @@ class Idempotency:
         if note.fingerprint != fingerprint:
             raise KeyReused("the Idempotency-Key was used before, for another request")
         if note.reply is None:
-            raise Conflict("a request with this Idempotency-Key is being carried out")
+            raise UnderWay("a request with this Idempotency-Key is being carried out")
         return note.reply
 
     async def finish(self, root: str, operation: str, request: bytes, reply: KeptReply) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from clients import Delivery, Gap
 
-__all__ = ["EventPrinter", "HumanPrinter", "JsonPrinter", "event_time"]
+__all__ = ["EventPrinter", "HumanPrinter", "JsonPrinter", "event_time", "harmless"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -19,7 +19,8 @@ _encode = msgspec.json.Encoder().encode
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Return ``text`` without what would move a terminal's cursor."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -111,10 +112,10 @@ class HumanPrinter:
             kind = data.get("type")
             if isinstance(kind, str) and "specversion" in data:
                 text = _encode(data.get("data")).decode()
-                return [self._style(_harmless(kind), fg="green"), _harmless(text)]
+                return [self._style(harmless(kind), fg="green"), harmless(text)]
             if data.keys() == {"line"} and isinstance(data["line"], str):
-                return [_harmless(data["line"])]
-        return [_harmless(delivery.raw.decode("utf-8", "replace"))]
+                return [harmless(data["line"])]
+        return [harmless(delivery.raw.decode("utf-8", "replace"))]
 
     def gap(self, gap: Gap) -> None:
         """Write that publications are missing here."""

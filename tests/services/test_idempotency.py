@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from channels.errors import Conflict
 from services import idempotency as module
-from services.idempotency import Idempotency, KeptReply, KeyReused, operation_id
+from services.idempotency import Idempotency, KeptReply, KeyReused, UnderWay, operation_id
 from services.store.keys import Keys
 from services.store.tcp import TcpStore
 
@@ -36,7 +35,7 @@ async def test_one_at_a_time(requests: Idempotency) -> None:
         *(requests.begin("w1", ID, b"post") for _ in range(100)), return_exceptions=True
     )
     assert begun.count(None) == 1
-    assert sum(isinstance(one, Conflict) for one in begun) == 99
+    assert sum(isinstance(one, UnderWay) for one in begun) == 99
 
 
 async def test_a_key_stands_for_one_request(requests: Idempotency) -> None:
