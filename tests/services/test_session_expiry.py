@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from channels.errors import BadRequest, NotFound
+from channels.errors import BadRequest, NotFound, StoreUnavailable
 from services.context import Context
 from services.session_manager import MAX_AGE_S, SessionManager
 from services.session_settings import DAY_MS
@@ -237,6 +237,27 @@ async def test_the_keys_outlive_the_session_by_a_day(sessions, context, hand):
     ):
         left = await context.store.execute("PTTL", key)
         assert 3_600_000 + DAY_MS - 60_000 < left <= 3_600_000 + DAY_MS
+
+
+async def test_somebody_will_look_before_a_session_begins(store, hand):
+    """Whoever dies right after the script leaves a session that is ended all the same."""
+
+    class Dying:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        async def run(self, script, *args, **options):
+            reply = await store.run(script, *args, **options)
+            if script.name == "session_create":
+                raise StoreUnavailable("this process is no more")
+            return reply
+
+    with pytest.raises(StoreUnavailable):
+        await SessionManager(make_context(Dying(), hand), "w1").create_session("s1", "ada")
+    context = make_context(store, hand)
+    hand.move(3_600)
+    await context.sweeper.sweep()
+    assert await types_of(context, "w1", "s1") == ["created", "expired"]
 
 
 async def test_an_end_that_nobody_told_leaves_nothing_due(sessions, context, hand):
