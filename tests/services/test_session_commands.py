@@ -24,7 +24,7 @@ async def counted(store, call):
     return {
         name: int(calls)
         for name, calls in found.items()
-        if name not in ("config|resetstat", "info", "ping")
+        if name not in ("config", "config|resetstat", "info", "ping")
     }
 
 

@@ -524,6 +524,25 @@ async def test_sessions_are_listed_newest_first_page_by_page(sessions, hand):
     assert (newest.user_id, newest.workspace_id, newest.version) == ("bob", "w1", 1)
 
 
+async def test_the_older_protocol_says_the_same(valkey, hand):
+    """Replies outside of scripts differ between RESP2 and RESP3."""
+    url = valkey.url + ("&" if "?" in valkey.url else "?") + "protocol=2"
+    async with TcpStore(url) as store:
+        context = make_context(store, hand)
+        sessions = SessionManager(context, "w1")
+        for number in range(3):
+            await sessions.create_session(f"s{number}", "ada", idle_ttl_s=60)
+        page = await sessions.list_sessions(limit=2)
+        rest = await sessions.list_sessions(limit=2, cursor=page.next)
+        assert [one.session_id for one in page.items + rest.items] == ["s2", "s1", "s0"]
+        assert (await sessions.add_message("s0", "user", "x")).seq == 1
+        assert (await sessions.update_session("s0", current_agent="a")).version == 3
+        assert await replay(context, "w1", "s0") == await stored(context, "w1", "s0")
+        hand.move(60)
+        await context.sweeper.sweep()
+        assert (await types_of(context, "w1", "s0"))[-1] == "expired"
+
+
 @pytest.mark.parametrize("cursor", ["x", "1", "-", "1-", "1-a:b", "٣-a", "1" * 30 + "-a"])
 async def test_a_cursor_of_nobody_is_refused(sessions, cursor):
     """And so is a page of nothing."""
