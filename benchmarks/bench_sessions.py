@@ -9,7 +9,8 @@ an empty server. Messages of 200 bytes. What counts as *kept* is in the store af
 - seed: the code of the document that Fanwire began from (``seed_sessions.py``). It keeps ten
   messages, so what it loses is counted in runs of its own in which it keeps all.
 - OpenAI Agents SDK (``RedisSession``) and LlamaIndex (``RedisChatStore``), each in an
-  environment of its own, made at the first run. They store messages only: no versions, no events, no ids against repetition, no end that is told.
+  environment of its own, made at the first run. They store messages only: no versions, no
+  events, no ids against repetition, no end that is told.
 - ``langgraph-checkpoint-redis`` is not measured: it needs the modules RedisJSON and RediSearch,
   and this server, as plain Valkey or Upstash, has none.
 
