@@ -23,7 +23,26 @@ DAY_MS: Final = 86_400_000
 #: Names that an application cannot give to values of its own: those of ``WorkingMemoryState``,
 #: and one that the state must never have.
 TAKEN: Final = frozenset(
-    ["session_id", "workspace_id", "user_id", "version", "created_at", "expires_at", "ends_at", "idle_ttl_s", "window", "message_count", "recent_messages", "current_agent", "current_task", "foundation_summary", "active_icps", "last_output", "extra", "pending_approvals"]
+    [
+        "session_id",
+        "workspace_id",
+        "user_id",
+        "version",
+        "created_at",
+        "expires_at",
+        "ends_at",
+        "idle_ttl_s",
+        "window",
+        "message_count",
+        "recent_messages",
+        "current_agent",
+        "current_task",
+        "foundation_summary",
+        "active_icps",
+        "last_output",
+        "extra",
+        "pending_approvals",
+    ]
 )
 
 #: Takes the values of a session in one schema, returns them in the next.
