@@ -564,6 +564,24 @@ async def test_a_list_forgets_what_lost_its_keys(sessions, context):
         assert await context.store.execute("ZRANGE", key, 0, -1) == [b"s2"]
 
 
+async def test_a_users_list_shows_no_session_of_another(store, hand):
+    """Not even one that ended and began anew while the list was read."""
+    plain = SessionManager(make_context(store, hand), "w1")
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        async def pipeline(self, *args, **options):
+            await plain.delete_session("s1")
+            await plain.create_session("s1", "bob")
+            return await store.pipeline(*args, **options)
+
+    await plain.create_session("s1", "ada")
+    slow = SessionManager(make_context(Slow(), hand), "w1")
+    assert (await slow.list_sessions(user_id="ada")).items == []
+
+
 async def test_a_snapshot_of_nothing_has_a_position(sessions, context):
     """A reader that comes before the session can wait for it from there."""
     empty = await snapshot(context, "w1", "s1")
