@@ -21,8 +21,10 @@ _KEPT = 10
 class SeedSessions:
     """Create, get, update and add a message, without anything between read and write."""
 
-    def __init__(self, redis: redis_py.Redis) -> None:
+    def __init__(self, redis: redis_py.Redis, *, kept: int | None = _KEPT) -> None:
+        """Make it; with ``kept`` None it keeps all, so that losses can be counted."""
         self._redis = redis
+        self._kept = kept
 
     async def create_session(self, session_id: str, workspace_id: str, user_id: str) -> None:
         """Write an empty session over whatever is there."""
@@ -63,5 +65,6 @@ class SeedSessions:
             await self._save(state)
 
     async def _save(self, state: dict[str, Any]) -> None:
-        state["recent_messages"] = state["recent_messages"][-_KEPT:]
+        if self._kept is not None:
+            state["recent_messages"] = state["recent_messages"][-self._kept :]
         await self._redis.set(f"wm:{state['session_id']}", json.dumps(state), ex=_TTL_S)

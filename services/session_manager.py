@@ -29,15 +29,14 @@ from channels.ids import check_id, new_id
 from services.changes import Outcome
 from services.context import Context
 from services.page import Page
-from services.session_list import newest
 from services.session_scripts import FAMILY, Code, SessionScripts
 from services.session_settings import Trimmed
+from services.session_summary import SessionSummary, list_summaries
 from services.snapshots import Snapshot
 from services.store.port import Reply
-from services.store.script import load_script
 from services.working_memory import StoredSession, WorkingMemoryState, encode_values, from_ms
 
-__all__ = ["MAX_AGE_S", "MAX_ROLE_LENGTH", "SessionManager", "SessionSummary", "install"]
+__all__ = ["MAX_AGE_S", "MAX_ROLE_LENGTH", "SessionManager", "install"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,19 +48,6 @@ _ATTEMPTS: Final = 5
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 _decode_message = msgspec.json.Decoder(Message).decode
-
-
-class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as lists show it."""
-
-    session_id: str
-    workspace_id: str
-    user_id: str
-    version: int
-    created_at: datetime
-    expires_at: datetime
-    ends_at: datetime
-    message_count: int
 
 
 class SessionManager:
@@ -226,42 +212,10 @@ class SessionManager:
 
         A page may hold fewer than ``limit`` although there is a next one. At most 500 a page.
         """
-        keys = self._context.keys
-        key = keys.sessions(self._workspace)
-        if user_id is not None:
-            key = keys.sessions_of(self._workspace, check_id(user_id, "user"))
-        page = await newest(self._context.store, key, limit=limit, cursor=cursor)
-        if not page.items:
-            return Page([])
-        hashes = [keys.session(self._workspace, id_) for id_ in page.items]
-        replies = await self._context.store.pipeline(
-            [("HMGET", name, "u", "v", "c", "x", "e", "q") for name in hashes]
+        _check_user(user_id)
+        return await list_summaries(
+            self._context, self._workspace, user_id, limit=limit, cursor=cursor
         )
-        now_ms = self._context.clock.now_ms()
-        items: list[SessionSummary] = []
-        for id_, name, reply in zip(page.items, hashes, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
-            owner, *rest = cast("list[bytes | None]", reply)
-            if owner is None:
-                # Ended since, or its end was never told and its keys are gone.
-                await self._context.store.run(load_script("session_forget"), [name, key], [id_])
-                continue
-            version, began, expires, ends, count = (int(cast(bytes, part)) for part in rest)
-            if expires > now_ms:
-                items.append(
-                    SessionSummary(
-                        session_id=id_,
-                        workspace_id=self._workspace,
-                        user_id=owner.decode(),
-                        version=version,
-                        created_at=from_ms(began),
-                        expires_at=from_ms(expires),
-                        ends_at=from_ms(ends),
-                        message_count=count,
-                    )
-                )
-        return Page(items, page.next)
 
     async def extend_session(
         self,

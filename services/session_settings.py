@@ -10,9 +10,8 @@ import msgspec
 
 from channels.errors import SettingsError
 from channels.events import Message
-from channels.ids import check_id
 
-__all__ = ["DAY_MS", "SCHEMA", "SessionSettings", "Trimmed"]
+__all__ = ["DAY_MS", "SCHEMA", "TAKEN", "SessionSettings", "Trimmed"]
 
 #: The schema that values are written in. It rises when a value changes its meaning; a value
 #: that is only new needs no new schema.
@@ -20,6 +19,31 @@ SCHEMA: Final = 1
 
 #: How long the keys of a session outlive the last moment it can live: by then its end is told.
 DAY_MS: Final = 86_400_000
+
+#: Names that an application cannot give to values of its own: those of ``WorkingMemoryState``,
+#: and one that the state must never have.
+TAKEN: Final = frozenset(
+    [
+        "session_id",
+        "workspace_id",
+        "user_id",
+        "version",
+        "created_at",
+        "expires_at",
+        "ends_at",
+        "idle_ttl_s",
+        "window",
+        "message_count",
+        "recent_messages",
+        "current_agent",
+        "current_task",
+        "foundation_summary",
+        "active_icps",
+        "last_output",
+        "extra",
+        "pending_approvals",
+    ]
+)
 
 #: Takes the values of a session in one schema, returns them in the next.
 Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -81,7 +105,8 @@ class SessionSettings:
         self.schema = schema
         self.migrations = dict(migrations or {})
         for name in self.fields:
-            check_id(name, "the name of a session's field")
+            if name in TAKEN or not name.isidentifier():
+                raise SettingsError(f"fields cannot hold {name[:80]!r}: taken, or no name")
         missing = [one for one in range(1, schema) if one not in self.migrations]
         if missing:
             raise SettingsError(f"schema {schema} needs migrations from {missing}")

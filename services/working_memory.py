@@ -14,7 +14,7 @@ import msgspec
 
 from channels.errors import BadRequest, Conflict
 from channels.events import Message
-from services.session_settings import SessionSettings
+from services.session_settings import TAKEN, SessionSettings
 from services.store.port import Reply
 
 __all__ = ["StoredSession", "WorkingMemoryState", "encode_values", "from_ms", "time_text"]
@@ -64,7 +64,7 @@ _VALUES: Final[dict[str, Any]] = {
     "last_output": dict[str, Any] | None,
 }
 #: The names of everything else in the JSON of a session: no value can be called so.
-_RESERVED: Final = frozenset(WorkingMemoryState.__struct_fields__) - set(_VALUES)
+_RESERVED: Final = TAKEN - set(_VALUES)
 
 
 def encode_values(values: Mapping[str, object], settings: SessionSettings) -> dict[str, bytes]:
@@ -78,8 +78,8 @@ def encode_values(values: Mapping[str, object], settings: SessionSettings) -> di
     encoded: dict[str, bytes] = {}
     for name, value in values.items():
         kind = _VALUES.get(name) or settings.fields.get(name)
-        if kind is None or name in _RESERVED:
-            known = ", ".join(sorted({*_VALUES, *settings.fields} - _RESERVED))
+        if kind is None:
+            known = ", ".join(sorted({*_VALUES, *settings.fields}))
             raise BadRequest(f"a session's {name[:80]!r} cannot be changed; expected {known}")
         if value is msgspec.UNSET:
             continue

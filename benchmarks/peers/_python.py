@@ -68,6 +68,10 @@ class PythonPackages:
             *["--timeout-graceful-shutdown", "1"],
         ]
 
+    def script(self, name: str, *arguments: str) -> list[str]:
+        """Return how to run a program of the folder, isolated as the server is."""
+        return [self._python, "-I", str(HERE / self.name / name), *arguments]
+
     @property
     def _folder(self) -> Path:
         return BUILD / self.name

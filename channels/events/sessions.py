@@ -41,14 +41,17 @@ class SessionData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionCreatedData(SessionData, frozen=True, kw_only=True):
-    """``state`` is the whole working memory at version 1."""
+    """``state`` is the whole working memory at version 1, as snapshots tell it."""
 
     user: Id
     state: dict[str, Any] = {}
 
 
 class SessionUpdatedData(SessionData, frozen=True, kw_only=True):
-    """``patch`` is a JSON merge patch (RFC 7396) against the previous version."""
+    """``patch`` names the values that changed: each is replaced as a whole, null clears it.
+
+    So it is a JSON merge patch (RFC 7396) of the top level only.
+    """
 
     patch: dict[str, Any]
 

@@ -6,17 +6,28 @@ from typing import Any
 
 import msgspec
 
-from channels.catalogue import Catalogue
+from channels.catalogue import BUILT_IN, SESSION, Catalogue
+from channels.declaration import ChannelDeclaration, History
 from channels.publication import Publication
 from channels.reduce_session import reduce_session
 from services.clock import Clock
 from services.context import Context
-from services.session_manager import SessionManager, install
+from services.session_manager import install
 from services.snapshots import Snapshot
 from services.store.keys import Keys
 from services.store.port import Store
 
-__all__ = ["Hand", "events_of", "make_context", "replay", "snapshot", "stored", "types_of"]
+__all__ = [
+    "NOON_MS",
+    "Hand",
+    "events_of",
+    "make_context",
+    "publications",
+    "replay",
+    "snapshot",
+    "stored",
+    "types_of",
+]
 
 #: 2026-01-02T03:04:05.678Z
 NOON_MS = 1_767_323_045_678
@@ -37,10 +48,26 @@ class Hand:
         self.ms += round(seconds * 1000)
 
 
+#: The declared channels, but the log of a session keeps everything a test does to it.
+_CATALOGUE = Catalogue(
+    [
+        ChannelDeclaration(
+            SESSION.pattern,
+            root="workspace",
+            events=SESSION.events,
+            history=History(size=100_000, ttl_s=3_600),
+        )
+        if one is SESSION
+        else one
+        for one in BUILT_IN
+    ]
+)
+
+
 def make_context(store: Store, hand: Hand | None = None) -> Context:
     """Return the ground of services on ``store``, with sessions; its clock shows ``hand``."""
     clock = Clock(store, now=hand) if hand else None
-    context = Context(store, Keys("fw"), Catalogue(), clock=clock)
+    context = Context(store, Keys("fw"), _CATALOGUE, clock=clock)
     install(context)
     return context
 
@@ -88,8 +115,3 @@ async def replay(context: Context, workspace: str, session: str) -> Any:
     for event in await events_of(context, workspace, session):
         state = reduce_session(state, event)
     return state
-
-
-def manager(context: Context, workspace: str = "w1") -> SessionManager:
-    """Return the sessions of a workspace."""
-    return SessionManager(context, workspace)
