@@ -19,7 +19,19 @@ from services.snapshots import Snapshot
 from services.store.port import Argument, Reply
 from services.store.script import load_script
 
-__all__ = ["FAMILY", "MAX_OPEN", "ApprovalStore", "AuditEntry", "RefusedDecision"]
+__all__ = [
+    "FAMILY",
+    "KEEP_MS",
+    "MAX_DEADLINE_MS",
+    "MAX_OPEN",
+    "MAX_PAGE",
+    "ApprovalStore",
+    "AuditEntry",
+    "RefusedDecision",
+    "channel_of",
+    "deadline_of",
+    "read_snapshot",
+]
 
 #: The name of gates among what ends by itself.
 FAMILY: Final = "approval"
