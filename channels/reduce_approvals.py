@@ -28,7 +28,7 @@ from .events.approvals import (
 )
 from .ids import Id
 
-__all__ = ["ApprovalsSnapshot", "OpenApprovals", "OpenGate", "Vote"]
+__all__ = ["ApprovalsSnapshot", "OpenApprovals", "OpenGate", "Vote", "escalated", "voted"]
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,7 +70,7 @@ class ApprovalsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: An open gate, or what holds more of one.
-G = TypeVar("G", bound=OpenGate)
+_G = TypeVar("_G", bound=OpenGate)
 
 _snapshot_decoder = msgspec.json.Decoder(ApprovalsSnapshot)
 
@@ -116,7 +116,7 @@ class OpenApprovals:
         return True
 
 
-def voted(gate: G, event: ApprovalVoted) -> G:
+def voted(gate: _G, event: ApprovalVoted) -> _G:
     """Return ``gate`` after a vote that did not decide it."""
     data = event.data
     vote = Vote(
@@ -137,7 +137,7 @@ def voted(gate: G, event: ApprovalVoted) -> G:
     )
 
 
-def escalated(gate: G, event: ApprovalEscalated) -> G:
+def escalated(gate: _G, event: ApprovalEscalated) -> _G:
     """Return ``gate`` with those who may decide now."""
     return msgspec.structs.replace(
         gate,

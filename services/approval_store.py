@@ -19,7 +19,19 @@ from services.snapshots import Snapshot
 from services.store.port import Argument, Reply
 from services.store.script import load_script
 
-__all__ = ["FAMILY", "MAX_OPEN", "ApprovalStore", "AuditEntry", "RefusedDecision"]
+__all__ = [
+    "FAMILY",
+    "KEEP_MS",
+    "MAX_DEADLINE_MS",
+    "MAX_OPEN",
+    "MAX_PAGE",
+    "ApprovalStore",
+    "AuditEntry",
+    "RefusedDecision",
+    "channel_of",
+    "deadline_of",
+    "read_snapshot",
+]
 
 #: The name of gates among what ends by itself.
 FAMILY: Final = "approval"
@@ -351,7 +363,8 @@ def _body(change: Change) -> bytes:
 
 def _text(gate: Gate) -> bytes:
     text = _encode(gate)
-    if len(text) > _MAX_GATE_BYTES:
+    # Whatever ends a gate is let through: it is the last that is said.
+    if gate.open and len(text) > _MAX_GATE_BYTES:
         raise LimitExceeded(
             f"gate {gate.gate!r} with all that was said of it is {len(text)} bytes; "
             f"at most {_MAX_GATE_BYTES} are allowed"

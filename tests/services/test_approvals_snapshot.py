@@ -1,0 +1,128 @@
+"""Snapshots: state and position of one moment, from which events lead to every later state."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import msgspec
+import pytest
+
+from channels.errors import RequestError
+from channels.position import Position
+from channels.reduce_approvals import OpenApprovals, OpenGate
+
+from .approval_support import Stage
+
+FIELDS = OpenGate.__struct_fields__
+
+
+async def snapshot(stage, workspace="w1"):
+    """Return what the hub would send."""
+    channel = stage.of(workspace).channel
+    return await stage.context.snapshots.find(channel)(channel)
+
+
+async def act(stage, chance, n):
+    """Do one random thing to one of a few gates; refusals are part of it."""
+    approvals, gate = stage.of(), f"g{chance.randrange(12)}"
+    actor = chance.choice(["ann", "bob", "cy", "agent"])
+    try:
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                await approvals.request(
+                    "pay", {"gate": gate, "n": 1.5}, gate_id=f"{gate}-{n}" if n % 2 else gate,
+                    requested_by="agent", quorum=chance.choice([1, 2, 3]), reason='"quoted" \\ ü',
+                    expires_in_s=chance.choice([None, 3, 10]),
+                    approvers=chance.choice([(), ("ann", "bob", "cy")]),
+                )  # fmt: skip
+            case 3 | 4:
+                await approvals.decide(gate, "approve", actor=actor, decision_id=f"d{n}",
+                                       payload=chance.choice([None, {"x": "y"}]))  # fmt: skip
+            case 5:
+                await approvals.decide(
+                    gate, "edit", actor=actor, decision_id=f"d{n}", payload={"gate": gate, "n": n}
+                )
+            case 6:
+                verdict = (
+                    approvals.cancel(gate)
+                    if n % 2
+                    else approvals.decide(gate, "reject", actor=actor, decision_id=f"d{n}")
+                )
+                await verdict
+            case 7:
+                stage.hand.move(1)
+                await stage.context.sweeper.sweep()
+    except RequestError:
+        return
+
+
+def view(gate):
+    """Return what a reader of events knows of an open gate."""
+    return {name: getattr(gate, name) for name in FIELDS}
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_snapshot_and_the_events_after_it_are_the_state(store, seed):
+    """From every position of a random history, the reducer arrives at what the store has."""
+    stage, chance = Stage(store), random.Random(seed)
+    taken = [await snapshot(stage)]
+    for n in range(120):
+        # Several at once, so that snapshots fall between writers.
+        await asyncio.gather(act(stage, chance, 2 * n), act(stage, chance, 2 * n + 1))
+        if n % 6 == 0:
+            taken.append(await snapshot(stage))
+    channel = stage.of().channel
+    page = await stage.context.log.read(channel, limit=1_000)
+    gates = []
+    cursor = ""
+    while True:
+        listed = await stage.of().list_open(limit=7, cursor=cursor)
+        gates += listed.items
+        if not (cursor := listed.next):
+            break
+    state = {gate.gate: view(gate) for gate in gates}
+    assert len(page.publications) > 50
+    assert state
+    for one in taken:
+        approvals = OpenApprovals(one.data)
+        assert b"\n" not in one.data
+        assert one.position.epoch == page.top.epoch
+        for publication in page.publications:
+            if publication.offset > one.position.offset:
+                approvals.apply(channel.declaration.check_data(publication.data))
+            elif publication.offset == one.position.offset:
+                assert publication.id == one.id
+        assert {id_: view(gate) for id_, gate in approvals.gates.items()} == state
+
+
+async def test_a_snapshot_of_nothing_has_a_position(store):
+    """To begin from; and another workspace's gates are not in it."""
+    stage = Stage(store)
+    await stage.of("w2").request("pay", {}, gate_id="g")
+    empty = await snapshot(stage)
+    assert msgspec.json.decode(empty.data) == {"workspace": "w1", "gates": []}
+    assert empty.position.offset == 0
+    assert empty.position.epoch
+    theirs = await snapshot(stage, "w2")
+    assert theirs.position == Position(theirs.position.epoch, 1)
+
+
+async def test_a_snapshot_takes_few_commands(valkey, store):
+    """One script: the top of the log and the gates."""
+    stage = Stage(store)
+    await stage.of().request("pay", {})
+    await snapshot(stage)
+
+    def calls() -> dict[str, int]:
+        with valkey.client() as client:
+            stats = client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+
+    before = calls()
+    await snapshot(stage)
+    after = calls()
+    used = {name: count - before.get(name, 0) for name, count in after.items()}
+    for name in ("info", "hello", "ping", "publish", "client|setinfo", "select"):
+        used.pop(name, None)
+    assert {name: n for name, n in used.items() if n} == {"evalsha": 1, "hmget": 1, "hvals": 1}
