@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CurrentIdentity",
     "OptionalIdentity",
+    "check_same_site",
     "clear_login_cookie",
     "current_identity",
+    "hub_of",
     "optional_identity",
     "set_login_cookie",
 ]
@@ -47,9 +49,8 @@ async def optional_identity(connection: HTTPConnection) -> Identity:
         Unauthorized, TokenExpired: there is a token, and it is no good.
         StoreError: that cannot be found out now.
     """
-    hub: Hub = cast("Hub", connection.app.state.hub)
-    _check_site(hub, connection)
-    return await hub.authenticator.identity_of_token(connection)
+    check_same_site(connection)
+    return await hub_of(connection).authenticator.identity_of_token(connection)
 
 
 async def current_identity(connection: HTTPConnection) -> Identity:
@@ -60,14 +61,26 @@ async def current_identity(connection: HTTPConnection) -> Identity:
     return identity
 
 
-def _check_site(hub: Hub, connection: HTTPConnection) -> None:
+def hub_of(connection: HTTPConnection) -> Hub:
+    """Return the hub of the application that got this request."""
+    return cast("Hub", connection.app.state.hub)
+
+
+def check_same_site(connection: HTTPConnection) -> None:
+    """Let a request pass that changes nothing, or that no foreign page can have caused.
+
+    The dependencies above do this; call it where nobody needs to be logged in: the log-in.
+
+    Raises:
+        PermissionDenied: it comes from a foreign page, or does not say from where.
+    """
     headers = connection.headers
     if headers.get("authorization", "").lower().startswith("bearer "):
         return
     if connection.scope["type"] == "http" and connection.scope["method"] in _SAFE_METHODS:
         return
     origin = origin_of(connection.scope)
-    hub.origins.check(origin, headers.get("host"))
+    hub_of(connection).origins.check(origin, headers.get("host"))
     # Every browser names the origin of what may change something; a few privacy tools take
     # it away, but not what the browser says instead.
     same = headers.get("sec-fetch-site") == "same-origin"
