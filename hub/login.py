@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from channels.errors import PermissionDenied, Unauthorized
-from channels.identity import Identity
+from channels.errors import PermissionDenied, TokenExpired, Unauthorized
+from channels.identity import ANONYMOUS, Identity
 from hub.login_cookie import clear_login_cookie, set_login_cookie
 from hub.origin import origin_of
 
@@ -40,25 +40,40 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 async def optional_identity(connection: HTTPConnection) -> Identity:
     """Return who sent the request, by login session or connection token; perhaps nobody.
 
+    A cookie that is no good any more is as good as none: public pages stay public.
+
     A request that changes something, and a WebSocket, must come from our own pages or allowed
     ones, because a browser sends cookies on behalf of any page. Who sends its token itself,
     as ``Authorization: Bearer``, is no browser that was tricked.
 
     Raises:
         PermissionDenied: it comes from a foreign page, or does not say from where.
-        Unauthorized, TokenExpired: there is a token, and it is no good.
+        Unauthorized, TokenExpired: the token in the header is no good.
         StoreError: that cannot be found out now.
     """
-    check_same_site(connection)
-    return await hub_of(connection).authenticator.identity_of_token(connection)
+    try:
+        return await _identity(connection)
+    except (Unauthorized, TokenExpired):
+        if _brings_token(connection):
+            raise
+    return ANONYMOUS
 
 
 async def current_identity(connection: HTTPConnection) -> Identity:
     """Return who sent the request; ``Unauthorized`` for nobody, otherwise as above."""
-    identity = await optional_identity(connection)
+    identity = await _identity(connection)
     if identity.anonymous:
         raise Unauthorized("log in first")
     return identity
+
+
+async def _identity(connection: HTTPConnection) -> Identity:
+    check_same_site(connection)
+    return await hub_of(connection).authenticator.identity_of_token(connection)
+
+
+def _brings_token(connection: HTTPConnection) -> bool:
+    return connection.headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def hub_of(connection: HTTPConnection) -> Hub:
@@ -75,7 +90,7 @@ def check_same_site(connection: HTTPConnection) -> None:
         PermissionDenied: it comes from a foreign page, or does not say from where.
     """
     headers = connection.headers
-    if headers.get("authorization", "").lower().startswith("bearer "):
+    if _brings_token(connection):
         return
     if connection.scope["type"] == "http" and connection.scope["method"] in _SAFE_METHODS:
         return

@@ -128,6 +128,19 @@ async def test_who_sends_its_token_itself_needs_no_origin(valkey):
             assert answer.json() == "ann"
 
 
+async def test_a_stale_cookie_closes_no_public_page(valkey):
+    """It is as good as none; a token that somebody sends on purpose is not ignored."""
+    async with browser(application(valkey.url)) as client:
+        issued = (await client.post("/login/ann", headers={"Origin": HOST})).json()
+        await client.post("/logout", headers={"Origin": HOST})
+        stale = {"Cookie": f"{LOGIN_COOKIE}={issued}"}
+        answer = await client.get("/perhaps", headers=stale)
+        assert (answer.status_code, answer.json()) == (200, "")
+        assert (await client.get("/me", headers=stale)).status_code == 401
+        bearer = {"Authorization": f"Bearer {issued}"}
+        assert (await client.get("/perhaps", headers=bearer)).status_code == 401
+
+
 async def test_no_site_logs_somebody_in_as_somebody_else(valkey):
     """The log-in is checked too, cookie or not."""
     async with browser(application(valkey.url)) as client:
