@@ -226,11 +226,13 @@ class Revocations:
                 sessions = await self._sessions.list_sessions(watch.user)
             except StoreError as error:
                 _log.info("cannot look at the sessions of %r: %s", watch.user, error)
-                await asyncio.sleep(_AGAIN_S)
+            except Exception:  # noqa: BLE001 - whatever it is, nobody may stay who is revoked
+                _log.exception("looking at the sessions of %r failed", watch.user)
             else:
                 standing = {session.id: session.version for session in sessions}
                 watch.compare(standing, self._wall())
                 return
+            await asyncio.sleep(_AGAIN_S)
 
     async def close(self) -> None:
         """Stop looking; connections are left as they are."""
