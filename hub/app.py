@@ -23,6 +23,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route, WebSocketRoute
 
+from channels.errors import FanwireError
 from hub.api.health import health_router
 from hub.api.metrics import metrics_router
 from hub.api.openapi import complete_openapi
@@ -85,10 +86,13 @@ def include(app: FastAPI, settings: Settings, *, path: str = "/fanwire") -> Fast
     """Mount a hub at ``path`` of an application, and have its lifespan run the hub too.
 
     The hub starts before the application's own lifespan and ends after it, so that code
-    there may use ``app.state.hub``. Call it before the application starts. Returns the
+    there may use ``app.state.hub``. Errors of ours that its routes raise are answered as
+    problems, unless it says otherwise. Call it before the application starts. Returns the
     mounted application.
     """
     ours = create_app(settings)
+    # For who uses our dependencies (``login.py``); what the application says itself holds.
+    app.exception_handlers.setdefault(FanwireError, problem_handlers()[FanwireError])
     theirs = app.router.lifespan_context
 
     @asynccontextmanager

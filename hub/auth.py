@@ -1,4 +1,4 @@
-"""Who is calling: connection tokens, the API key, and the identity behind an HTTP request.
+"""Who is calling: tokens, login sessions, the API key, and the identity behind a request.
 
 A token is proven here and nowhere else. Errors are one sentence and never repeat a token or
 a key, because they travel to the caller and into logs.
@@ -20,8 +20,11 @@ from starlette.requests import HTTPConnection
 from channels.errors import BadRequest, SettingsError, TokenExpired, Unauthorized
 from channels.identity import ANONYMOUS, Identity
 from channels.ids import Id
+from hub.login_cookie import login_token_in
 from hub.settings import MIN_SECRET_BYTES, Settings
 from hub.tickets import Tickets
+from services.auth_sessions import AuthSessions
+from services.login_token import is_login_token
 
 __all__ = [
     "TICKET_PARAMETER",
@@ -207,20 +210,32 @@ def check_api_key(
 class Authenticator:
     """Finds out who sent an HTTP request or a WebSocket handshake."""
 
-    __slots__ = ("_tickets", "_verifier")
+    __slots__ = ("_insecure", "_sessions", "_tickets", "_verifier")
 
-    def __init__(self, verifier: TokenVerifier, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        tickets: Tickets,
+        sessions: AuthSessions,
+        *,
+        insecure: bool = False,
+    ) -> None:
         self._verifier = verifier
         self._tickets = tickets
+        self._sessions = sessions
+        self._insecure = insecure
 
-    def identity_of_token(self, connection: HTTPConnection) -> Identity:
-        """Return who the token in the ``Authorization`` header or the cookie is.
+    async def identity_of_token(self, connection: HTTPConnection) -> Identity:
+        """Return who the token in the ``Authorization`` header or a cookie is.
 
-        Anonymous when there is none.
+        It is a connection token, or that of a login session, which is used by this. The header
+        counts before the cookies, and of those the connection token first. Anonymous when
+        there is none.
 
         Raises:
             BadRequest: there is a token in the address.
             Unauthorized, TokenExpired: the token is no good.
+            StoreError: the login session cannot be looked up.
         """
         for name in _FORBIDDEN_PARAMETERS:
             if name in connection.query_params:
@@ -231,10 +246,23 @@ class Authenticator:
                 )
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._verifier.verify(token.strip())
+            token = token.strip()
+            if is_login_token(token):
+                return await self._identity_of_session(token)
+            return self._verifier.verify(token)
         if cookie := connection.cookies.get(TOKEN_COOKIE):
             return self._verifier.verify(cookie)
+        if cookie := login_token_in(connection):
+            return await self._identity_of_session(cookie)
         return ANONYMOUS
+
+    async def _identity_of_session(self, token: str) -> Identity:
+        try:
+            return (await self._sessions.verify(token)).identity
+        except Unauthorized:
+            if self._insecure:
+                return ANONYMOUS  # who may do everything there
+            raise
 
     async def identity_of_request(self, connection: HTTPConnection) -> Identity:
         """Return who sent the request: by token, or by a one-use ticket in the address.
@@ -243,7 +271,7 @@ class Authenticator:
         looked up.
         """
         ticket = connection.query_params.get(TICKET_PARAMETER)
-        identity = self.identity_of_token(connection)
+        identity = await self.identity_of_token(connection)
         if ticket is None or not identity.anonymous:
             return identity
         return await self._tickets.redeem(ticket)

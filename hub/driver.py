@@ -47,6 +47,7 @@ class Driver:
         "_waits_for_us",
         "closing",
         "on_drop",
+        "on_gone",
         "outbox",
     )
 
@@ -80,7 +81,9 @@ class Driver:
         #: Set when the connection is to be ended after what the outbox holds.
         self.closing: Disconnect | None = None
         #: Called when the client is given up: it reads too slowly, or not at all.
-        self.on_drop: Callable[[], object] = lambda: None
+        self.on_drop: Callable[[], object] = _nothing
+        #: Called when the connection has left everything behind.
+        self.on_gone: Callable[[], object] = _nothing
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._set_timer()
@@ -174,6 +177,7 @@ class Driver:
         if self._task is not None:
             self._task.cancel()
         self.outbox.clear()
+        self.on_gone()
 
     # -- within ----------------------------------------------------------------------------
 
@@ -241,6 +245,10 @@ class Driver:
         if self.closing == Disconnects.NO_PONG:
             self._drop(Disconnects.NO_PONG, "no_pong")
         self._set_timer()
+
+
+def _nothing() -> None:
+    pass
 
 
 _Asking: TypeAlias = Join | Publish | ReadHistory

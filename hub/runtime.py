@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +36,7 @@ from hub.nodes import Nodes
 from hub.origin import OriginPolicy
 from hub.registry import Registry
 from hub.reporter import Reporter
+from hub.revocations import Hold, Revocations
 from hub.settings import Settings
 from hub.tickets import Tickets
 from hub.version import version
@@ -91,7 +92,13 @@ class Hub:
         self.inspector = Inspector(store)
         self.tickets = Tickets(store, keys)
         self.idempotency = Idempotency(store, keys)
-        self.authenticator = Authenticator(self.verifier, self.tickets)
+        self.authenticator = Authenticator(
+            self.verifier,
+            self.tickets,
+            self.services.auth_sessions,
+            insecure=settings.insecure,
+        )
+        self.revocations = Revocations(self.engine, catalogue, self.services.auth_sessions)
         self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
         self.reporter = Reporter(self, every_s=settings.node_report_s)
         self.loop_lag = LoopLag(asyncio.get_running_loop().call_later)
@@ -138,6 +145,7 @@ class Hub:
                 with contextlib.suppress(StoreError):
                     await self.nodes.forget(self.node)
         # 4. Leave the rooms: they use the follower.
+        await self.revocations.close()
         await self.engine.close()
         # 5. End the follower's watch, its repairs, and the store, which all of them used.
         await self.services.__aexit__(kind, error, traceback)
@@ -169,6 +177,27 @@ class Hub:
                 raise proved
             return proved
 
+        return self._driver(authenticate)
+
+    def new_session_driver(self, hold: Hold) -> Driver:
+        """Return what drives a connection whose handshake was proved by a login session.
+
+        It ends with the session, unless its client sends a token of its own instead.
+        """
+
+        def authenticate(token: str) -> Identity:
+            if token:
+                identity = self.verifier.verify(token)
+                hold.release()
+                return identity
+            hold.attach(driver)
+            return hold.identity
+
+        driver = self._driver(authenticate)
+        driver.on_gone = hold.release
+        return driver
+
+    def _driver(self, authenticate: Callable[[str], Identity]) -> Driver:
         return Driver(
             engine=self.engine,
             events=self.services.events,

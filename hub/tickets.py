@@ -37,6 +37,8 @@ class _Held(msgspec.Struct, frozen=True):
     expires_at: float | None
     # Not Raw | None: msgspec accepts nothing but null for that.
     info: Raw | UnsetType = UNSET
+    session: str = ""
+    session_version: int = 0
 
     @classmethod
     def of(cls, identity: Identity) -> _Held:
@@ -46,6 +48,8 @@ class _Held(msgspec.Struct, frozen=True):
             identity.scopes,
             identity.expires_at,
             UNSET if identity.info is None else identity.info,
+            identity.session,
+            identity.session_version,
         )
 
     def release(self) -> Identity:
@@ -55,6 +59,8 @@ class _Held(msgspec.Struct, frozen=True):
             scopes=self.scopes,
             expires_at=self.expires_at,
             info=self.info if isinstance(self.info, Raw) else None,
+            session=self.session,
+            session_version=self.session_version,
         )
 
 

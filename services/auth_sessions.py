@@ -209,8 +209,9 @@ class AuthSessions:
 
         Call it when what the user may do changes, or who it is was proved anew. The old
         secret is no good from now on, on every node. Its connections are let go with a code
-        after which clients come back (3011): by then the browser has the new cookie, and what
-        they may do is decided by the new rights. The session's id and its last end stay.
+        after which clients come back (3011), and what they may do is decided by the new
+        rights. Answer soon: they need the new cookie by then. The session's id and its last
+        end stay.
 
         Raises:
             Unauthorized: the token is no good, or somebody else rotated it first.

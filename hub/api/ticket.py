@@ -23,7 +23,7 @@ def ticket_router(hub: Hub) -> APIRouter:
     @router.post("/connection/ticket")
     async def ticket(request: Request) -> JSONResponse:
         """Exchange a token for a ticket, to be used once as ``?ticket=`` in an address."""
-        identity = hub.authenticator.identity_of_token(request)
+        identity = await hub.authenticator.identity_of_token(request)
         if identity.anonymous and not hub.settings.insecure:
             raise Unauthorized("a ticket is given for a token: send 'Authorization: Bearer'")
         return JSONResponse(

@@ -30,6 +30,7 @@ from channels.errors import BadRequest, Disconnects, FanwireError, LimitExceeded
 from channels.identity import Identity
 from hub.feed import Feed, encode_event_block, retry_ms
 from hub.problem import problem_response
+from hub.revocations import Hold
 from hub.transports.direct_stream import LEND, DirectStream, Lender
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class EventsEndpoint:
             await _stream(_nothing())(scope, receive, send)
             return
         feed = self._hub.new_feed(channels, identity)
-        await self._serve(feed, since, recent, request, send)
+        await self._serve(feed, identity, since, recent, request, send)
 
     async def _understand(
         self, request: Request
@@ -90,6 +91,7 @@ class EventsEndpoint:
     async def _serve(
         self,
         feed: Feed,
+        identity: Identity,
         since: dict[str, CursorPosition] | None,
         recent: int,
         request: Request,
@@ -97,10 +99,14 @@ class EventsEndpoint:
     ) -> None:
         """Join, stream until either side ends, and leave, whatever happens."""
         hub = self._hub
+        hold: Hold | None = None
         try:
             try:
                 hub.check_store()
                 hub.registry.add(feed, "sse")
+                if identity.session:
+                    hold = await hub.revocations.hold(identity)
+                    hold.attach(feed)
                 await feed.open(since, recent=recent)
             except FanwireError as error:
                 await _refusal(error, request)(request.scope, request.receive, send)
@@ -116,6 +122,8 @@ class EventsEndpoint:
             _log.info("let a reader go that stopped reading", user=feed.user)
         finally:
             feed.close()
+            if hold is not None:
+                hold.release()
             hub.registry.remove(feed)
 
     async def _chunks(self, feed: Feed, lender: Lender | None) -> AsyncIterator[bytes]:

@@ -30,6 +30,7 @@ from hub.driver import Driver
 from hub.frame import messages
 from hub.frame_queue import entry_text
 from hub.origin import origin_of
+from hub.revocations import Hold
 from hub.transports.direct_websocket import DirectWebSocket
 from hub.transports.uvicorn_websocket import TAKE_OVER
 
@@ -59,10 +60,13 @@ class WebSocketEndpoint:
             _log.info("refused a handshake", origin=origin_of(scope))
             await _deny(scope, send, 403, b"origin not allowed\n")
             return
+        hold: Hold | None = None
+        proved: Identity | RequestError
         try:
-            proved: Identity | RequestError = await self._hub.authenticator.identity_of_request(
-                HTTPConnection(scope)
-            )
+            identity = await self._hub.authenticator.identity_of_request(HTTPConnection(scope))
+            if identity.session:
+                hold = await self._hub.revocations.hold(identity)
+            proved = identity
         except BadRequest as error:  # a token in the address
             await _deny(scope, send, 400, f"{error.public_message}\n".encode())
             return
@@ -71,18 +75,13 @@ class WebSocketEndpoint:
         except StoreError as error:
             await _deny(scope, send, 503, f"{error.public_message}\n".encode())
             return
-        protobuf = [name for name in scope.get("subprotocols", ()) if "protobuf" in name]
-        # Accepted by name, or the client would not look at the code that follows.
-        await send({"type": "websocket.accept", "subprotocol": protobuf[0] if protobuf else None})
-        if protobuf or b"protobuf" in scope.get("query_string", b""):
-            await _say_goodbye(send, Disconnects.INAPPROPRIATE_PROTOCOL)
-            return
-        driver = self._hub.new_driver(proved)
         try:
-            self._hub.registry.add(driver, "websocket")
-        except TooManyRequests:
-            driver.gone()
-            await _say_goodbye(send, Disconnects.CONNECTION_LIMIT)
+            driver = await self._accept(scope, send, proved, hold)
+        except BaseException:
+            if hold is not None:
+                hold.release()
+            raise
+        if driver is None:
             return
         if take_over := scope.get("extensions", {}).get(TAKE_OVER):
             take_over(DirectWebSocket(driver, self._hub.registry))
@@ -92,6 +91,30 @@ class WebSocketEndpoint:
         finally:
             driver.gone()
             self._hub.registry.remove(driver)
+
+    async def _accept(
+        self, scope: Scope, send: Send, proved: Identity | RequestError, hold: Hold | None
+    ) -> Driver | None:
+        """Accept the handshake; return the driver, which has the hold, if the client may stay."""
+        protobuf = [name for name in scope.get("subprotocols", ()) if "protobuf" in name]
+        # Accepted by name, or the client would not look at the code that follows.
+        await send({"type": "websocket.accept", "subprotocol": protobuf[0] if protobuf else None})
+        if protobuf or b"protobuf" in scope.get("query_string", b""):
+            if hold is not None:
+                hold.release()
+            await _say_goodbye(send, Disconnects.INAPPROPRIATE_PROTOCOL)
+            return None
+        if hold is None:
+            driver = self._hub.new_driver(proved)
+        else:
+            driver = self._hub.new_session_driver(hold)
+        try:
+            self._hub.registry.add(driver, "websocket")
+        except TooManyRequests:
+            driver.gone()
+            await _say_goodbye(send, Disconnects.CONNECTION_LIMIT)
+            return None
+        return driver
 
 
 async def _serve(driver: Driver, receive: Receive, send: Send) -> None:

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from channels.errors import BadRequest, OutcomeUnknown, Unauthorized
-from services.auth_sessions import AuthSessions, install
+from services.auth_session import Record
+from services.auth_sessions import AuthSessions, _records, install
 from services.login_token import LoginToken
+from services.store.script import load_script
 
 from .accounts import HandClock, calls, context_of, told
 
@@ -312,6 +314,35 @@ async def test_the_sweeper_ends_what_nobody_used(sessions, context, clock, store
     assert await store.execute("EXISTS", keys.auth_sessions("ann"), keys.due("ann")) == 0
 
 
+async def test_what_was_used_is_looked_at_when_it_ends(sessions, context, clock, store, keys):
+    """Not again and again before that: the sweeper moves it to its new end."""
+    issued = await sessions.create("ann", idle_ttl_s=100)
+    clock.forward(80)
+    used = await sessions.verify(issued.token)
+    clock.forward(30)
+    await context.sweeper.sweep()
+    due_ms = await store.execute("ZSCORE", keys.due("ann"), f"auth:{issued.session.id}")
+    assert float(due_ms) == used.expires_at.timestamp() * 1000
+    assert [one.id for one in await sessions.list_sessions("ann")] == [issued.session.id]
+
+
+async def test_an_old_secret_keeps_no_session_alive(sessions, store, keys, clock):
+    """A use that was under way when the secret changed writes nothing."""
+    issued = await sessions.create("ann")
+    fresh = await sessions.rotate(issued.token)
+    before = await store.execute("HGET", keys.auth_sessions("ann"), issued.session.id)
+    old, now_ms = LoginToken.parse(issued.token), int(clock() * 1000) + 120_000
+    for digest, expected in ((old.digest, False), (LoginToken.parse(fresh.token).digest, True)):
+        written = await store.run(
+            load_script("auth_touch"),
+            [keys.auth_sessions("ann")],
+            [old.session, digest, now_ms, 60_000],
+        )
+        assert bool(written) is expected
+        after = await store.execute("HGET", keys.auth_sessions("ann"), issued.session.id)
+        assert (after != before) is expected
+
+
 async def test_the_hash_outlives_its_sessions_by_a_day(sessions, store, keys):
     """So that the sweeper, not Redis, ends them; a short session does not shorten it."""
     await sessions.create("ann", max_age_s=86_400)
@@ -405,3 +436,11 @@ async def test_a_lost_reply_changes_nothing(store, keys, clock):
     deaf.times = 2
     with pytest.raises(OutcomeUnknown):
         await sessions.create("ann")
+
+
+def test_both_protocols_list_alike():
+    """HGETALL is flat in RESP2 and a map in RESP3."""
+    text = b"digest 2 1000 2000 3000 4000 1000 7 {}"
+    flat = list(_records([b"a", text, b"b", text]))
+    assert flat == list(_records({b"a": text, b"b": text}))
+    assert flat[0] == ("a", Record("digest", 2, 1000, 2000, 3000, 4000, 1000, b"{}"))
