@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from channels.catalogue import Catalogue
+from services.context import Context
 from services.event_log import EventLog
 from services.store.keys import Keys
+from services.store.port import Store
 from services.store.tcp import TcpStore, TcpStoreOptions
+from services.store.upstash import UpstashStore, UpstashStoreOptions
 
+from ..rest_endpoint import RestEndpointServer
 from ..servers import ValkeyServer
 
 #: Short pauses: the tests break connections by the thousand.
 QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05))
+QUICK_REST = UpstashStoreOptions(backoff_s=(0.001, 0.05))
 
 
 @pytest.fixture
@@ -27,6 +33,43 @@ async def store(valkey: ValkeyServer) -> AsyncIterator[TcpStore]:
     """An open store on the shared server, which is empty."""
     async with TcpStore(valkey.url, QUICK) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def shared_endpoint(shared_valkey: ValkeyServer) -> Iterator[RestEndpointServer]:
+    """One REST endpoint for the whole run, in front of the shared server."""
+    with RestEndpointServer(shared_valkey.url) as server:
+        yield server
+
+
+@pytest.fixture
+def endpoint(valkey: ValkeyServer, shared_endpoint: RestEndpointServer) -> RestEndpointServer:
+    """A REST endpoint in front of ``valkey``, without faults, counts and scripts."""
+    shared_endpoint.reset()
+    return shared_endpoint
+
+
+@pytest.fixture
+async def rest_store(endpoint: RestEndpointServer) -> AsyncIterator[UpstashStore]:
+    """An open store on ``endpoint``."""
+    async with UpstashStore(endpoint.url, endpoint.token, QUICK_REST) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["tcp", "upstash"])
+def any_store(request: pytest.FixtureRequest) -> Store:
+    """An open store of each kind on the shared server: for what must not see a difference.
+
+    Over REST the endpoint refuses scripts that touch a key they do not declare.
+    """
+    found: Store = request.getfixturevalue("store" if request.param == "tcp" else "rest_store")
+    return found
+
+
+@pytest.fixture
+def context(any_store: Store, keys: Keys) -> Context:
+    """What services are made with, on a store of each kind; every channel is allowed."""
+    return Context(any_store, keys, Catalogue(allow_undeclared=True))
 
 
 @pytest.fixture
