@@ -52,7 +52,7 @@ class UpstashStoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: For one attempt to connect, TLS included.
     connect_timeout_s: float = 3.0
     #: Requests on their way at the same time; callers beyond it wait in line.
-    connections: int = 32
+    connections: int = 16
     #: Pause before asking a database that failed again: grows from the first to the second.
     backoff_s: tuple[float, float] = (0.2, 5.0)
     #: How long nothing may be heard before the database is asked whether it is there.

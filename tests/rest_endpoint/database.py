@@ -163,7 +163,7 @@ class Database:
     async def _known(self, sha: Any) -> Wrapped:
         script = self._scripts.get(_word(sha).lower())
         if script is None:
-            raise Answer(400, "NOSCRIPT No matching script. Please use EVAL.")
+            raise Answer(400, "NOSCRIPT No matching script.")
         return script
 
     async def _add(self, text: Any) -> Wrapped:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
+import uvloop
 
 from .app import RestApp
 from .faults import Fault
@@ -42,7 +43,7 @@ class RestEndpointServer:
             self.app,
             log_config=None,
             lifespan="on",
-            http="h11",
+            http="httptools",
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,
         )
@@ -53,7 +54,7 @@ class RestEndpointServer:
         assert self.app.started.wait(_PATIENCE_S), "the endpoint did not start"
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        uvloop.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from ..servers import ValkeyServer
 
 #: Short pauses: the tests break connections by the thousand.
 QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05))
-QUICK_REST = UpstashStoreOptions(backoff_s=(0.001, 0.05))
+QUICK_REST = UpstashStoreOptions(backoff_s=(0.001, 0.05), timeout_s=20.0)
 
 
 @pytest.fixture
@@ -29,10 +29,16 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-async def store(valkey: ValkeyServer) -> AsyncIterator[TcpStore]:
+async def tcp_store(valkey: ValkeyServer) -> AsyncIterator[TcpStore]:
     """An open store on the shared server, which is empty."""
     async with TcpStore(valkey.url, QUICK) as opened:
         yield opened
+
+
+@pytest.fixture
+def store(tcp_store: TcpStore) -> Store:
+    """The same. A file whose tests need no subscriptions makes it ``any_store`` for all."""
+    return tcp_store
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +68,7 @@ def any_store(request: pytest.FixtureRequest) -> Store:
 
     Over REST the endpoint refuses scripts that touch a key they do not declare.
     """
-    found: Store = request.getfixturevalue("store" if request.param == "tcp" else "rest_store")
+    found: Store = request.getfixturevalue("tcp_store" if request.param == "tcp" else "rest_store")
     return found
 
 
@@ -73,6 +79,12 @@ def context(any_store: Store, keys: Keys) -> Context:
 
 
 @pytest.fixture
-async def log(store: TcpStore, keys: Keys) -> EventLog:
+async def log(store: Store, keys: Keys) -> EventLog:
     """The event logs on ``store``."""
     return EventLog(store, keys)
+
+
+@pytest.fixture
+async def tcp_log(tcp_store: TcpStore, keys: Keys) -> EventLog:
+    """The same logs over TCP, for publications by the hundred: a request each takes its time."""
+    return EventLog(tcp_store, keys)
