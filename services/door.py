@@ -20,8 +20,8 @@ from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
 from services.store.keys import Keys
+from services.store.open_store import store_from_url
 from services.store.port import Store
-from services.store.tcp import TcpStore
 from services.workspace import Workspace
 
 __all__ = ["Services"]
@@ -61,11 +61,15 @@ class Services:
         cls,
         url: str,
         *,
+        token: str | None = None,
         catalogue: Catalogue | None = None,
         prefix: str = "fw",
         wait: bool = True,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
+
+        An ``https://`` address is Upstash's REST API, and ``token`` opens it; there the
+        follower hears nothing (``store.traits``).
 
         Entering waits for the server and raises ``StoreUnavailable`` when it is away; with
         ``wait`` off it does not, and ``store.ready`` tells.
@@ -73,7 +77,7 @@ class Services:
         Raises:
             SettingsError: the URL is not one that a store understands.
         """
-        return cls(TcpStore(url), catalogue=catalogue, prefix=prefix, wait=wait)
+        return cls(store_from_url(url, token), catalogue=catalogue, prefix=prefix, wait=wait)
 
     def for_workspace(self, workspace: str) -> Workspace:
         """Return the services of one workspace; costs nothing.
