@@ -51,8 +51,8 @@ class RestAddress(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not token:
             raise SettingsError(
-                f"expected a token for the REST address of {host}, got none: it stands beside the "
-                "address in the console of the database (UPSTASH_REDIS_REST_TOKEN)"
+                f"expected a token for the REST address of {host}, got none: it stands beside that "
+                "address in the console of the database, and goes into FANWIRE_REDIS_TOKEN"
             )
         if not token.isascii() or not token.isprintable() or " " in token:
             raise SettingsError(

@@ -33,6 +33,12 @@ class RestApp:
         self.headers: dict[str, str] = {}
         #: What happens to the next requests, one each.
         self.faults: list[Fault] = []
+        #: Addresses that connections came from.
+        self.peers: set[tuple[str, int]] = set()
+        #: Requests that are held back now.
+        self.holding = 0
+        #: What the last answer gave.
+        self.sync_token = ""
         self._released = asyncio.Event()
         self._syncs = 0
         #: Set when the server is about to accept; its socket listens already.
@@ -46,6 +52,7 @@ class RestApp:
             await self._live(receive, send)
             return
         assert scope["type"] == "http"
+        self.peers.add(scope["client"])
         body = b""
         while True:
             message = await receive()
@@ -62,7 +69,8 @@ class RestApp:
         payload = json.dumps(document).encode()
         headers = [(b"content-type", b"application/json")]
         self._syncs += 1
-        headers.append((b"upstash-sync-token", b"token-%d" % self._syncs))
+        self.sync_token = f"token-{self._syncs}"
+        headers.append((b"upstash-sync-token", self.sync_token.encode()))
         if fault is Fault.TRUNCATE:
             headers.append((b"content-length", b"%d" % len(payload)))
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -122,7 +130,14 @@ class RestApp:
 
     async def _hold(self) -> None:
         self._released.clear()
+        self.holding += 1
         await self._released.wait()
+        self.holding -= 1
+
+    @property
+    def commands(self) -> Counter[str]:
+        """Commands by name, without those inside scripts."""
+        return self.database.commands
 
     def release(self) -> None:
         """Let requests that hang go on; call it in the endpoint's own loop."""

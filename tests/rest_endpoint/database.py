@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 from .backend import Backend, ServerError
@@ -98,6 +99,8 @@ class Database:
         self._backend = Backend(url)
         #: Commands billed, those inside scripts included.
         self.billed = 0
+        #: Commands by name, without those inside scripts.
+        self.commands: Counter[str] = Counter()
         #: Scripts that ran under the lock of the whole database.
         self.global_locks = 0
         self._scripts: dict[str, Wrapped] = {}
@@ -130,6 +133,7 @@ class Database:
     async def run(self, command: list[Any], allowed: set[str] | None) -> Any:
         """Run one command; an error reply is returned or raised as ``Answer``."""
         name = self.check(command, allowed)
+        self.commands[name] += 1
         if name in {"EVAL", "EVALSHA"}:
             return await self._run_script(name, command)
         if name == "SCRIPT":

@@ -2,7 +2,8 @@
 
 A script with ``flags=allow-key-locking`` may touch the keys in KEYS only. Every
 ``redis.call`` in it is billed as a command. The prologue shadows ``redis`` to check the one and
-count the other; the script's result comes back with the count.
+count the other; the script's result comes back with the count. (Of a script that ends in an error
+the calls before it are not known, and not billed.)
 """
 
 from __future__ import annotations

@@ -74,6 +74,8 @@ class RestEndpointServer:
         self.app.faults.clear()
         self.app.database.forget_scripts()
         self.app.requests.clear()
+        self.app.commands.clear()
+        self.app.peers.clear()
         self.app.database.billed = self.app.database.global_locks = 0
         self.release()
 
