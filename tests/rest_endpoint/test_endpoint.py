@@ -15,20 +15,6 @@ from . import Fault, RestEndpointServer
 from .scripts import split_shebang
 
 
-@pytest.fixture(scope="module")
-def server(shared_valkey: ValkeyServer) -> Iterator[RestEndpointServer]:
-    """One endpoint for all tests of this file."""
-    with RestEndpointServer(shared_valkey.url) as running:
-        yield running
-
-
-@pytest.fixture
-def endpoint(valkey: ValkeyServer, server: RestEndpointServer) -> RestEndpointServer:
-    """It, without a memory."""
-    server.reset()
-    return server
-
-
 @pytest.fixture
 def http(endpoint: RestEndpointServer) -> Iterator[httpx.Client]:
     """Plain HTTP with the token."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -39,20 +39,6 @@ async def tcp_store(valkey: ValkeyServer) -> AsyncIterator[TcpStore]:
 def store(tcp_store: TcpStore) -> Store:
     """The same. A file whose tests need no subscriptions makes it ``any_store`` for all."""
     return tcp_store
-
-
-@pytest.fixture(scope="session")
-def shared_endpoint(shared_valkey: ValkeyServer) -> Iterator[RestEndpointServer]:
-    """One REST endpoint for the whole run, in front of the shared server."""
-    with RestEndpointServer(shared_valkey.url) as server:
-        yield server
-
-
-@pytest.fixture
-def endpoint(valkey: ValkeyServer, shared_endpoint: RestEndpointServer) -> RestEndpointServer:
-    """A REST endpoint in front of ``valkey``, without faults, counts and scripts."""
-    shared_endpoint.reset()
-    return shared_endpoint
 
 
 @pytest.fixture
