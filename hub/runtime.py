@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -83,13 +84,21 @@ class Hub:
         )
         catalogue = settings.catalogue()
         self.access = Access(catalogue, insecure=settings.insecure)
+        another: Callable[[], Store] | None = None
         if store is None:
             if settings.redis_url is None:
                 raise UsageError("a hub needs a redis_url: start the embedded server first")
             # Probes carry our prefix, so that an access list may allow nothing else.
             probe = TcpStoreOptions(probe_prefix=f"{settings.key_prefix}:{{hub}}:probe")
-            store = store_from_url(settings.redis_url, settings.redis_token, tcp=probe)
-        self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
+            another = partial(store_from_url, settings.redis_url, settings.redis_token, tcp=probe)
+            store = another()
+        self.services = Services(
+            store,
+            catalogue=catalogue,
+            prefix=settings.key_prefix,
+            wait=False,
+            another=another,
+        )
         keys = self.services.keys
         self.engine = Engine(
             self.services.follower, self.services.events.log, check_store=self.check_store

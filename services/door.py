@@ -11,6 +11,7 @@ process are two applications.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from channels.ids import check_id
 from services.context import Context
 from services.events import Events
 from services.follower import Follower, FollowerSettings
+from services.redis_client import RedisClient
 from services.store.keys import Keys
 from services.store.open_store import store_from_url
 from services.store.port import Store
@@ -31,12 +33,23 @@ class Services:
     """The services of one application on one store.
 
     ``events`` publishes and reads back; ``follower`` delivers live publications without
-    holes; :meth:`for_workspace` has what belongs to one workspace. Use it as an async context
-    manager: entering starts the follower's watch, leaving ends everything, the store included.
-    What ends by itself is ended by whoever runs ``context.sweeper``: every hub does.
+    holes; ``redis`` is for the application's own keys; :meth:`for_workspace` has what belongs
+    to one workspace. Use it as an async context manager: entering starts the follower's watch,
+    leaving ends everything, the store included. What ends by itself is ended by whoever runs
+    ``context.sweeper``: every hub does.
     """
 
-    __slots__ = ("_tasks", "_wait", "catalogue", "context", "events", "follower", "keys", "store")
+    __slots__ = (
+        "_tasks",
+        "_wait",
+        "catalogue",
+        "context",
+        "events",
+        "follower",
+        "keys",
+        "redis",
+        "store",
+    )
 
     def __init__(
         self,
@@ -46,13 +59,20 @@ class Services:
         prefix: str = "fw",
         follower: FollowerSettings | None = None,
         wait: bool = True,
+        another: Callable[[], Store] | None = None,
     ) -> None:
+        """Make the services on ``store``.
+
+        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it.
+        """
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
         self.context = Context(store, self.keys, self.catalogue)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = Follower(store, self.context.log, self.keys, follower)
+        #: For the application's own keys.
+        self.redis = RedisClient(store, another=another)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -77,7 +97,11 @@ class Services:
         Raises:
             SettingsError: the URL is not one that a store understands.
         """
-        return cls(store_from_url(url, token), catalogue=catalogue, prefix=prefix, wait=wait)
+
+        def another() -> Store:
+            return store_from_url(url, token)
+
+        return cls(another(), catalogue=catalogue, prefix=prefix, wait=wait, another=another)
 
     def for_workspace(self, workspace: str) -> Workspace:
         """Return the services of one workspace; costs nothing.
@@ -108,5 +132,6 @@ class Services:
                     task.cancel()
                 await asyncio.wait(tasks)
             await self.follower.close()
+            await self.redis.close()
         finally:
             await self.store.close()
