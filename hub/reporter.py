@@ -25,11 +25,12 @@ _BUSIEST = 50
 class Reporter:
     """Reports every ``every_s`` seconds while :meth:`run` runs."""
 
-    __slots__ = ("_every_s", "_hub", "_started")
+    __slots__ = ("_hub", "_started", "every_s")
 
     def __init__(self, hub: Hub, *, every_s: float) -> None:
         self._hub = hub
-        self._every_s = every_s
+        #: Seconds between two reports.
+        self.every_s = every_s
         self._started = time.monotonic()
 
     def report(self, logged: dict[str, Position] | None = None) -> NodeReport:
@@ -70,7 +71,7 @@ class Reporter:
         """Report for ever; a report that Redis does not take is left out."""
         while True:
             await self.tell()
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self.every_s)
 
     async def tell(self) -> None:
         """Report once."""

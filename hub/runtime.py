@@ -11,6 +11,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -43,13 +44,20 @@ from hub.version import version
 from services.door import Services
 from services.follower import FollowerStats
 from services.idempotency import Idempotency
+from services.store.open_store import store_from_url
 from services.store.port import Store
-from services.store.tcp import TcpStore, TcpStoreOptions
+from services.store.tcp import TcpStoreOptions
 
 __all__ = ["Hub"]
 
 #: Seconds the start waits for Redis, which takes milliseconds where it is there.
 _PATIENCE_S = 1.0
+_NO_STREAMS = (
+    "clients cannot subscribe: Redis is reached over its REST API, where this version hears "
+    "nothing live; publishing, history and state work (streaming needs its rediss:// address)"
+)
+#: Seconds between a node's reports where somebody pays for each command, unless set.
+_BILLED_REPORT_S = 60.0
 
 
 class Hub:
@@ -78,18 +86,26 @@ class Hub:
         )
         catalogue = settings.catalogue()
         self.access = Access(catalogue, insecure=settings.insecure)
+        another: Callable[[], Store] | None = None
         if store is None:
             if settings.redis_url is None:
                 raise UsageError("a hub needs a redis_url: start the embedded server first")
             # Probes carry our prefix, so that an access list may allow nothing else.
             probe = TcpStoreOptions(probe_prefix=f"{settings.key_prefix}:{{hub}}:probe")
-            store = TcpStore(settings.redis_url, probe)
-        self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
+            another = partial(store_from_url, settings.redis_url, settings.redis_token, tcp=probe)
+            store = another()
+        self.services = Services(
+            store,
+            catalogue=catalogue,
+            prefix=settings.key_prefix,
+            wait=False,
+            another=another,
+        )
         keys = self.services.keys
         self.engine = Engine(
             self.services.follower, self.services.events.log, check_store=self.check_store
         )
-        self.inspector = Inspector(store)
+        self.inspector = Inspector(store, keys)
         self.tickets = Tickets(store, keys)
         self.idempotency = Idempotency(store, keys)
         self.authenticator = Authenticator(
@@ -99,8 +115,11 @@ class Hub:
             insecure=settings.insecure,
         )
         self.revocations = Revocations(self.engine, catalogue, self.services.auth_sessions)
-        self.nodes = Nodes(store, keys, report_s=settings.node_report_s)
-        self.reporter = Reporter(self, every_s=settings.node_report_s)
+        report_s = settings.node_report_s
+        if store.traits.billed and "node_report_s" not in settings.sources:
+            report_s = max(report_s, _BILLED_REPORT_S)
+        self.nodes = Nodes(store, keys, report_s=report_s)
+        self.reporter = Reporter(self, every_s=report_s)
         self.loop_lag = LoopLag(asyncio.get_running_loop().call_later)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
@@ -240,6 +259,14 @@ class Hub:
         if self._ending:
             return ["the node is shutting down"]
         store = self.services.store
-        if store.ready:
-            return []
-        return [getattr(store, "trouble", None) or "Redis is away"]
+        if not store.ready:
+            return [getattr(store, "trouble", None) or "Redis is away"]
+        return [self.inspector.trouble] if self.inspector.trouble else []
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not hold on this Redis although the node is ready."""
+        warnings = [str(finding) for finding in self.inspector.findings]
+        if not self.services.store.traits.subscriptions:
+            warnings.insert(0, _NO_STREAMS)
+        return warnings

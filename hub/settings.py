@@ -1,4 +1,4 @@
-"""What the hub is told at its start: ``fanwire.toml`` < ``FANWIRE_*`` < flags.
+"""What the hub is told at its start: ``UPSTASH_*`` < ``fanwire.toml`` < ``FANWIRE_*`` < flags.
 
 :class:`Settings` is frozen and complete; :func:`load_settings` puts it together and refuses
 what it does not know, so that a misspelt key cannot silently mean the default. Every error
@@ -23,6 +23,7 @@ from channels.declaration import ChannelDeclaration, History
 from channels.errors import SettingsError
 from channels.ids import Id
 from services.store.endpoint import Endpoint
+from services.store.rest_address import RestAddress, is_rest_url
 
 __all__ = [
     "CONFIG_FILE",
@@ -42,9 +43,13 @@ MIN_SECRET_BYTES = 32
 _ENV_PREFIX = "FANWIRE_"
 #: ``FANWIRE_*`` that are not the hub's: the clients read them, and the path of the file.
 _FOREIGN_ENV = {"FANWIRE_URL", "FANWIRE_TOKEN", "FANWIRE_CONFIG"}
-#: Where an application on Upstash keeps its address; read when nothing of ours names one.
-_UPSTASH_ENV = ("UPSTASH_REDIS_URL", "UPSTASH_REDIS_REST_URL")
-_SECRETS = {"api_key", "token_hmac_secret"}
+#: Where an application on Upstash keeps an address and its token; the first address is read
+#: when nothing of ours names one, and no token but its own.
+_UPSTASH_ENV = (
+    ("UPSTASH_REDIS_URL", "UPSTASH_REDIS_TOKEN"),
+    ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
+)
+_SECRETS = {"api_key", "token_hmac_secret", "redis_token"}
 #: Not even a wrong value of these is told: it may be a secret in the wrong place.
 _UNSPEAKABLE = _SECRETS | {"redis_url"}
 _NOT_KEYS = {"sources"}
@@ -99,6 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # State. Without a URL the hub runs a Valkey of its own on ``data_dir``.
     redis_url: _Text | None = None
+    #: Opens an ``https://`` address, Upstash's REST API; other addresses carry a password.
+    redis_token: _Text | None = None
     data_dir: _Text = ".fanwire"
     key_prefix: Id = "fw"
 
@@ -177,16 +184,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 )
 
     def _check_redis_url(self) -> None:
+        told = self._told("redis_url")
+        if self.redis_token is not None and not is_rest_url(self.redis_url or ""):
+            raise SettingsError(
+                "redis_token goes with a redis_url of https://, Upstash's REST API; other "
+                f"addresses carry a password{self._told('redis_token')}"
+            )
         if self.redis_url is None:
             return
-        told = self._told("redis_url")
-        if self.redis_url.startswith(("https://", "http://")):
-            raise SettingsError(
-                "the Upstash REST adapter is not part of this version: use the rediss:// "
-                "address of the same database, or none, to run the embedded Valkey" + told
-            )
         try:
-            Endpoint.from_url(self.redis_url)
+            if is_rest_url(self.redis_url):
+                RestAddress.from_url(self.redis_url, self.redis_token)
+            else:
+                Endpoint.from_url(self.redis_url)
         except SettingsError as error:
             raise SettingsError(f"redis_url: {error}{told}") from None
 
@@ -207,6 +217,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             self, redis_url=url, sources={**self.sources, "redis_url": source}
         )
 
+    def _where(self) -> str:
+        """Return where Redis is, without what opens it."""
+        url = self.redis_url or ""
+        if is_rest_url(url):
+            return RestAddress.from_url(url, self.redis_token).url
+        endpoint = Endpoint.from_url(url)
+        return f"{urlsplit(url).scheme}://{endpoint.where} (database {endpoint.db})"
+
     def _told(self, name: str) -> str:
         source = self.sources.get(name)
         return f" (from {source})" if source else ""
@@ -223,7 +241,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if value is not None and name in _SECRETS:
                 text = "(set)"
             elif name == "redis_url" and value is not None:
-                text = _without_password(value)
+                text = self._where()
             elif name == "channels":
                 text = ", ".join(channel.pattern for channel in value)
             else:
@@ -250,11 +268,6 @@ def _text_of(value: object) -> str:
             return ", ".join(map(str, value))
         case _:
             return str(value)
-
-
-def _without_password(url: str) -> str:
-    endpoint = Endpoint.from_url(url)
-    return f"{urlsplit(url).scheme}://{endpoint.where} (database {endpoint.db})"
 
 
 def is_loopback(host: str) -> bool:
@@ -284,14 +297,19 @@ def load_settings(
     """
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
-    for name, value, source in (
-        *_from_upstash(environ),
-        *_from_file(config_path, environ),
-        *_from_environ(environ),
-        *_from_flags(flags),
+    layers: dict[str, int] = {}
+    for layer, found in enumerate(
+        (
+            _from_upstash(environ),
+            _from_file(config_path, environ),
+            _from_environ(environ),
+            _from_flags(flags),
+        )
     ):
-        values[name] = value
-        sources[name] = source
+        for name, value, source in found:
+            values[name], sources[name], layers[name] = value, source, layer
+    if _is_orphan(values, layers):
+        del values["redis_token"], sources["redis_token"]
     return Settings(**values, sources=sources)  # type: ignore[arg-type]  # each was converted
 
 
@@ -299,10 +317,23 @@ _Found = tuple[str, object, str]
 
 
 def _from_upstash(environ: Mapping[str, str]) -> Iterator[_Found]:
-    for variable in _UPSTASH_ENV:
-        if value := environ.get(variable):
-            yield "redis_url", value, variable
+    for url_variable, token_variable in _UPSTASH_ENV:
+        if url := environ.get(url_variable):
+            yield "redis_url", url, url_variable
+            token = environ.get(token_variable)
+            if token and is_rest_url(url):
+                yield "redis_token", token, token_variable
             return
+
+
+def _is_orphan(values: Mapping[str, object], layers: Mapping[str, int]) -> bool:
+    """Tell whether the token belongs to an address that a later source replaced.
+
+    Upstash's own is sent to no other address; any is in the way of one that takes none.
+    """
+    if "redis_token" not in values or layers["redis_token"] >= layers.get("redis_url", 0):
+        return False
+    return layers["redis_token"] == 0 or not is_rest_url(str(values["redis_url"]))
 
 
 def _from_file(config_path: str | Path | None, environ: Mapping[str, str]) -> Iterator[_Found]:

@@ -15,6 +15,10 @@ from services.sweeper import Sweeper
 
 __all__ = ["Context"]
 
+#: Seconds in which it is noticed that another node made something end soon.
+_LOOK_S = 1.0
+_BILLED_LOOK_S = 60.0
+
 
 class Context:
     """The common ground of the services of one application. No I/O."""
@@ -41,7 +45,9 @@ class Context:
         self.clock = clock or Clock(store)
         self.log = EventLog(store, keys)
         self.changes = Changes(store, self.log, self.clock)
-        self.sweeper = Sweeper(store, keys, self.clock)
+        # Looking costs commands; what this process knows to be due is not looked for.
+        every_s = _BILLED_LOOK_S if store.traits.billed else _LOOK_S
+        self.sweeper = Sweeper(store, keys, self.clock, every_s=every_s)
         self.snapshots = Snapshots()
         self.session_settings = SessionSettings()
         self.gate_waits = GateWaits()

@@ -11,6 +11,7 @@ process are two applications.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,10 +22,11 @@ from services.auth_sessions import AuthSessions
 from services.context import Context
 from services.events import Events
 from services.follower import FollowerSettings
+from services.redis_client import RedisClient
 from services.shared_follower import SharedFollower
 from services.store.keys import Keys
+from services.store.open_store import store_from_url
 from services.store.port import Store
-from services.store.tcp import TcpStore
 from services.workspace import Workspace
 
 __all__ = ["Services"]
@@ -34,9 +36,10 @@ class Services:
     """The services of one application on one store.
 
     ``events`` publishes and reads back; ``follower`` delivers live publications without
-    holes; :meth:`for_workspace` has what belongs to one workspace. Use it as an async context
-    manager: entering starts the follower's watch, leaving ends everything, the store included.
-    What ends by itself is ended by whoever runs ``context.sweeper``: every hub does.
+    holes; ``redis`` is for the application's own keys; :meth:`for_workspace` has what belongs
+    to one workspace. Use it as an async context manager: entering starts the follower's watch,
+    leaving ends everything, the store included. What ends by itself is ended by whoever runs
+    ``context.sweeper``: every hub does.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class Services:
         "events",
         "follower",
         "keys",
+        "redis",
         "store",
     )
 
@@ -59,7 +63,12 @@ class Services:
         prefix: str = "fw",
         follower: FollowerSettings | None = None,
         wait: bool = True,
+        another: Callable[[], Store] | None = None,
     ) -> None:
+        """Make the services on ``store``.
+
+        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it.
+        """
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
@@ -67,6 +76,8 @@ class Services:
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
+        #: For the application's own keys.
+        self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
         for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
@@ -78,11 +89,15 @@ class Services:
         cls,
         url: str,
         *,
+        token: str | None = None,
         catalogue: Catalogue | None = None,
         prefix: str = "fw",
         wait: bool = True,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
+
+        An ``https://`` address is Upstash's REST API, and ``token`` opens it; there the
+        follower hears nothing (``store.traits``).
 
         Entering waits for the server and raises ``StoreUnavailable`` when it is away; with
         ``wait`` off it does not, and ``store.ready`` tells.
@@ -90,7 +105,11 @@ class Services:
         Raises:
             SettingsError: the URL is not one that a store understands.
         """
-        return cls(TcpStore(url), catalogue=catalogue, prefix=prefix, wait=wait)
+
+        def another() -> Store:
+            return store_from_url(url, token)
+
+        return cls(another(), catalogue=catalogue, prefix=prefix, wait=wait, another=another)
 
     def for_workspace(self, workspace: str) -> Workspace:
         """Return the services of one workspace; costs nothing.
@@ -121,5 +140,6 @@ class Services:
                     task.cancel()
                 await asyncio.wait(tasks)
             await self.follower.close()
+            await self.redis.close()
         finally:
             await self.store.close()

@@ -50,7 +50,7 @@ _EVERY_S = 1.0
 class Sweeper:
     """Ends what is due, on every node that runs it."""
 
-    __slots__ = ("_claim", "_clock", "_every_s", "_handlers", "_keys", "_sooner", "_store")
+    __slots__ = ("_claim", "_clock", "_handlers", "_keys", "_sooner", "_store", "every_s")
 
     def __init__(
         self, store: Store, keys: Keys, clock: Clock, *, every_s: float = _EVERY_S
@@ -59,7 +59,8 @@ class Sweeper:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._every_s = every_s
+        #: Seconds between looks when nothing is known to be due earlier.
+        self.every_s = every_s
         self._claim = load_script("claim_due")
         self._handlers: dict[str, Handler] = {}
         self._sooner = asyncio.Event()
@@ -91,7 +92,7 @@ class Sweeper:
         """Sweep until cancelled; while Redis is away nothing ends."""
         while True:
             self._sooner.clear()
-            pause_s = self._every_s
+            pause_s = self.every_s
             try:
                 next_ms = await self.sweep()
                 if next_ms is not None:

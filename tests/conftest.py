@@ -13,6 +13,7 @@ import uvloop
 from channels.errors import SettingsError
 from services.store.binary import find_server_binary
 
+from .rest_endpoint import RestEndpointServer
 from .servers import ValkeyServer
 
 
@@ -50,6 +51,20 @@ def valkey(shared_valkey: ValkeyServer) -> ValkeyServer:
     """A running server, empty. Shared with other tests: stop and kill those of your own."""
     shared_valkey.empty()
     return shared_valkey
+
+
+@pytest.fixture(scope="session")
+def shared_endpoint(shared_valkey: ValkeyServer) -> Iterator[RestEndpointServer]:
+    """One REST endpoint for the whole run, in front of the shared server."""
+    with RestEndpointServer(shared_valkey.url) as server:
+        yield server
+
+
+@pytest.fixture
+def endpoint(valkey: ValkeyServer, shared_endpoint: RestEndpointServer) -> RestEndpointServer:
+    """A REST endpoint in front of ``valkey``, without faults, counts and scripts."""
+    shared_endpoint.reset()
+    return shared_endpoint
 
 
 @pytest.fixture

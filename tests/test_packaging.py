@@ -114,7 +114,8 @@ for package in (channels, clients, hub, services):
     print(package.__name__, package.__file__, *set(packages_distributions()[package.__name__]))
 from importlib.resources import files
 for path in files("services.store").joinpath("lua").iterdir():
-    load_script(path.name.removesuffix(".lua"))
+    if path.name.endswith(".lua"):  # what scripts include stands in a folder
+        load_script(path.name.removesuffix(".lua"))
 """
     said = run(installed / "bin" / "python", "-c", code, cwd=tmp_path)
     for line, package in zip(said.splitlines(), PACKAGES, strict=True):

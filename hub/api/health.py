@@ -32,7 +32,7 @@ def health_router(hub: Hub) -> APIRouter:
             {
                 "ready": not reasons,
                 "reasons": reasons,
-                "warnings": [str(finding) for finding in hub.inspector.findings],
+                "warnings": hub.warnings,
                 "node": hub.node,
             },
             status_code=503 if reasons else 200,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from channels.errors import StoreRefused
 
 from .port import Store
 
-__all__ = ["Finding", "inspect_server"]
+__all__ = ["Finding", "inspect_server", "read_info", "weaknesses"]
 
 #: The first Redis with all that the scripts and the connection use (Valkey began with 7.2).
 _OLDEST = (6, 2)
@@ -32,10 +34,22 @@ async def inspect_server(store: Store) -> list[Finding]:
     A server that does not tell (managed ones hide INFO's sections) is taken to be right.
     Raises ``StoreError`` when it cannot be asked.
     """
+    return weaknesses(await read_info(store))
+
+
+async def read_info(store: Store) -> dict[str, str]:
+    """Return what the server tells in INFO; nothing where it does not allow to ask.
+
+    Raises ``StoreError`` when it cannot be asked.
+    """
     try:
-        told = _fields(await store.execute("INFO"))
+        return _fields(await store.execute("INFO"))
     except StoreRefused:
-        return []
+        return {}
+
+
+def weaknesses(told: Mapping[str, str]) -> list[Finding]:
+    """Return what is wrong with a server that told ``told`` in INFO."""
     findings = []
     version = told.get("redis_version", "")
     if version and _version(version) < _OLDEST:

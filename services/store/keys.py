@@ -59,6 +59,10 @@ class Keys:
         """Pub/sub channel on which a process hears itself, to know that it hears at all."""
         return f"{self.prefix}:{{hub}}:probe:{process}"
 
+    def check(self, process: str) -> str:
+        """String: what a process writes and reads to know that it can."""
+        return f"{self.prefix}:{{hub}}:check:{process}"
+
     # -- state -----------------------------------------------------------------------------
 
     def session(self, workspace: str, session: str) -> str:

@@ -1,22 +1,32 @@
 """The port to Redis: what every service may ask of a store, and what it is promised.
 
-Adapters stand beside it: ``tcp.py`` (one server over TCP, TLS or a unix socket). A store
-knows nothing about channels, events or sessions; it runs scripts and carries messages.
+Adapters stand beside it: ``tcp.py`` (one server over TCP, TLS or a unix socket) and
+``upstash.py`` (a database behind Upstash's REST API). A store knows nothing about channels,
+events or sessions; it runs scripts and carries messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from .script import Script
 
-__all__ = ["Argument", "Listener", "Reply", "Store"]
+__all__ = ["Argument", "Listener", "Reply", "Store", "Traits"]
 
 #: What may stand in a command: text is sent as UTF-8, integers in decimal.
 Argument: TypeAlias = str | bytes | int
 #: What comes back, as RESP gives it: bytes for strings, never decoded, ``None`` for null.
 Reply: TypeAlias = "bytes | int | float | bool | list[Reply] | dict[bytes, Reply] | None"
+
+
+class Traits(NamedTuple):
+    """What a store is like, for those who treat stores differently."""
+
+    #: Whether :meth:`Store.listen` works; without it it raises ``NotAvailable``.
+    subscriptions: bool = True
+    #: Whether somebody pays for each command: then nobody should ask often in vain.
+    billed: bool = False
 
 
 class Listener(Protocol):
@@ -48,6 +58,10 @@ class Store(Protocol):
     caller.
     """
 
+    @property
+    def traits(self) -> Traits:
+        """What this store is like; the same for its whole life."""
+
     async def open(self, *, wait: bool = True) -> None:
         """Connect, and stay connected until :meth:`close`.
 
@@ -76,7 +90,8 @@ class Store(Protocol):
     async def listen(self, channel: str, listener: Listener) -> None:
         """Subscribe to a pub/sub channel; returns when the server has confirmed it.
 
-        One listener a channel. Survives reconnects; see :class:`Listener`.
+        One listener a channel. Survives reconnects; see :class:`Listener`. Raises
+        ``NotAvailable`` where ``traits.subscriptions`` is false.
         """
 
     async def unlisten(self, channel: str) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -24,7 +24,7 @@ from .endpoint import Endpoint
 from .guard import check_shareable
 from .handshake import unfit
 from .packing import pack
-from .port import Argument, Listener, Reply
+from .port import Argument, Listener, Reply, Traits
 from .script import Script
 from .subscriptions import Subscriptions
 
@@ -79,6 +79,9 @@ class TcpStore:
     )
 
     _loop: asyncio.AbstractEventLoop
+
+    #: Subscriptions work and commands cost nothing.
+    traits: ClassVar[Traits] = Traits()
 
     def __init__(self, url: str | Endpoint, options: TcpStoreOptions | None = None) -> None:
         self._endpoint = url if isinstance(url, Endpoint) else Endpoint.from_url(url)

@@ -95,8 +95,20 @@ def test_variables_are_understood_as_text() -> None:
         ('token_hmac_secret = "short"', {}, "at least 32 bytes; got 5 .from"),
         ('insecure = true\nhost = "0.0.0.0"', {}, "loopback address .* got '0.0.0.0'"),
         ('allowed_origins = ["a.example"]', {}, "origins such as https://app.example.com"),
-        ('redis_url = "https://x.upstash.io"', {}, "Upstash REST adapter is not part of this"),
+        ('redis_url = "https://x.upstash.io"', {}, "redis_url: expected a token .*fanwire.toml"),
+        (
+            'redis_url = "https://x.upstash.io"\nredis_token = "a b"',
+            {},
+            "token of printable ASCII",
+        ),
+        ('redis_url = "http://x.upstash.io"\nredis_token = "t"', {}, "expected https:// for x.up"),
         ("", {"UPSTASH_REDIS_REST_URL": "https://x.upstash.io"}, "UPSTASH_REDIS_REST_URL"),
+        ('redis_token = "t"', {}, "redis_token goes with a redis_url of https://.*fanwire.toml"),
+        (
+            'redis_url = "redis://localhost"',
+            {"FANWIRE_REDIS_TOKEN": "t"},
+            "redis_token goes with .* FANWIRE_REDIS_TOKEN",
+        ),
         ('redis_url = "ftp://x"', {}, "redis_url: expected a Redis URL"),
         ('log_level = "loud"', {}, "log_level: expected one of debug, .*, error; got 'loud'"),
     ],
@@ -111,7 +123,7 @@ def test_a_wrong_setting_is_named(
 
 def test_a_wrong_secret_is_not_told(tmp_path: Path) -> None:
     """Whatever stands where a secret is expected is not repeated."""
-    for key in ("api_key", "token_hmac_secret", "redis_url"):
+    for key in ("api_key", "token_hmac_secret", "redis_url", "redis_token"):
         with pytest.raises(SettingsError, match=f"{key}: expected `str") as refused:
             load_settings(_written(tmp_path, f"{key} = 424242"), {}, {})
         assert "424242" not in str(refused.value)
@@ -124,6 +136,92 @@ def test_upstash_over_tcp_is_taken(tmp_path: Path) -> None:
     assert settings.sources["redis_url"] == "UPSTASH_REDIS_URL"
     environ["FANWIRE_REDIS_URL"] = "redis://localhost"
     assert load_settings(_written(tmp_path, ""), environ, {}).redis_url == "redis://localhost"
+
+
+REST = "https://x.upstash.io"
+OTHER = "https://y.upstash.io"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "url", "token"),
+    [
+        ("", {"FANWIRE_REDIS_URL": REST, "FANWIRE_REDIS_TOKEN": "t"}, REST, "t"),
+        ("", {"UPSTASH_REDIS_REST_URL": REST, "UPSTASH_REDIS_REST_TOKEN": "t"}, REST, "t"),
+        ("", {"UPSTASH_REDIS_URL": REST, "UPSTASH_REDIS_TOKEN": "t"}, REST, "t"),
+        # The address in a file, its token in the environment.
+        (f'redis_url = "{REST}"', {"FANWIRE_REDIS_TOKEN": "t"}, REST, "t"),
+        # The seed's pair comes before the vendor's, and no token goes to another address.
+        (
+            "",
+            {
+                "UPSTASH_REDIS_URL": REST,
+                "UPSTASH_REDIS_TOKEN": "t",
+                "UPSTASH_REDIS_REST_URL": OTHER,
+                "UPSTASH_REDIS_REST_TOKEN": "u",
+            },
+            REST,
+            "t",
+        ),
+        (
+            "",
+            {
+                "UPSTASH_REDIS_URL": "rediss://default:p@x.upstash.io:6379",
+                "UPSTASH_REDIS_TOKEN": "t",
+            },
+            "rediss://default:p@x.upstash.io:6379",
+            None,
+        ),
+        # A later address leaves behind what opened an earlier one.
+        (
+            "",
+            {
+                "UPSTASH_REDIS_REST_URL": REST,
+                "UPSTASH_REDIS_REST_TOKEN": "t",
+                "FANWIRE_REDIS_URL": "redis://localhost",
+            },
+            "redis://localhost",
+            None,
+        ),
+        (
+            f'redis_url = "{REST}"\nredis_token = "t"',
+            {"FANWIRE_REDIS_URL": "redis://localhost"},
+            "redis://localhost",
+            None,
+        ),
+        (
+            f'redis_url = "{REST}"\nredis_token = "t"',
+            {"FANWIRE_REDIS_URL": OTHER, "FANWIRE_REDIS_TOKEN": "u"},
+            OTHER,
+            "u",
+        ),
+    ],
+)
+def test_an_address_and_its_token_stay_together(
+    tmp_path: Path, text: str, environ: dict[str, str], url: str, token: str | None
+) -> None:
+    """A token is taken where it belongs to the address that is taken, and nowhere else."""
+    settings = load_settings(_written(tmp_path, text), environ, {})
+    assert (settings.redis_url, settings.redis_token) == (url, token)
+
+
+def test_a_token_of_upstash_is_not_sent_elsewhere(tmp_path: Path) -> None:
+    """An address of ours needs a token of ours."""
+    environ = {
+        "UPSTASH_REDIS_REST_URL": REST,
+        "UPSTASH_REDIS_REST_TOKEN": "canary",
+        "FANWIRE_REDIS_URL": OTHER,
+    }
+    with pytest.raises(SettingsError, match=r"a token for the REST address of y\.") as refused:
+        load_settings(_written(tmp_path, ""), environ, {})
+    assert "canary" not in str(refused.value)
+
+
+def test_the_token_of_a_rest_address_is_not_shown() -> None:
+    """The address is, as far as it is no secret."""
+    settings = Settings(redis_url=REST, redis_token="token-canary", sources={"redis_url": "x"})
+    shown = repr(settings) + str(list(settings.rows()))
+    assert "canary" not in shown
+    assert REST in shown
 
 
 def test_secrets_are_never_shown() -> None:

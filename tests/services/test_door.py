@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from channels.catalogue import Catalogue
-from channels.errors import SettingsError, StoreUnavailable
+from channels.errors import NotAvailable, SettingsError, StoreUnavailable
 from services import Services
 
 from .support import RecordingSink
@@ -93,6 +94,23 @@ async def test_not_waiting_enters_at_once():
         with pytest.raises(StoreUnavailable):
             await services.events.publish("any:thing", 1, timeout_s=0.01)
     assert asyncio.all_tasks() == before
+
+
+async def test_publishing_through_a_door_over_rest(endpoint):
+    """With an address of a REST API and its token; there is nothing to hear there."""
+    async with Services.connect(endpoint.url, token=endpoint.token, catalogue=OPEN) as services:
+        await services.events.publish("any:thing", {"n": 1})
+        assert list(await services.events.channels()) == ["any:thing"]
+        with pytest.raises(NotAvailable):
+            await services.follower.start(services.catalogue.find("any:thing"), RecordingSink())
+
+
+async def test_the_applications_own_keys(valkey):
+    """On the services' own store, and blocking for threads, which leave with the door."""
+    async with Services.connect(valkey.url) as services:
+        await services.redis.set("greeting", "hello")
+        assert await asyncio.to_thread(services.redis.sync.get, "greeting") == "hello"
+    assert not [one for one in threading.enumerate() if one.name == "fanwire-redis"]
 
 
 async def test_a_url_that_means_nothing_is_refused():

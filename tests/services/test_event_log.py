@@ -19,6 +19,7 @@ from channels.position import Position
 from channels.publication import Publication, encode_body, publication_prefix
 from services.event_log import MAX_INDEXED, PAGE_SIZE, EventLog, Gap
 from services.store.keys import Keys
+from services.store.port import Store
 from services.store.tcp import TcpStore
 
 from ..servers import ValkeyServer
@@ -26,6 +27,12 @@ from .store.recorder import Recorder
 from .support import append, body, make_channel
 
 CHANNEL = make_channel()
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Every test of the log that names no store of its own runs on each kind of store."""
+    return any_store
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def meta_key(keys: Keys) -> str:
 class UnluckyStore:
     """Carries everything out and then loses the reply, ``losses`` times."""
 
-    def __init__(self, store: TcpStore, losses: int) -> None:
+    def __init__(self, store: Store, losses: int) -> None:
         self._store = store
         self._losses = losses
 
@@ -69,11 +76,11 @@ async def test_offsets_are_contiguous_and_one_is_the_first(log):
     assert len({position.epoch for position in positions}) == 1
 
 
-async def test_offsets_are_contiguous_under_concurrent_tasks(log):
+async def test_offsets_are_contiguous_under_concurrent_tasks(tcp_log):
     """64 tasks get every offset from 1 to the number of publications, each once."""
 
     async def publish(task: int) -> list[int]:
-        return [(await append(log, CHANNEL, task)).position.offset for _ in range(25)]
+        return [(await append(tcp_log, CHANNEL, task)).position.offset for _ in range(25)]
 
     offsets = await asyncio.gather(*(publish(task) for task in range(64)))
     assert sorted(chain.from_iterable(offsets)) == list(range(1, 1601))
@@ -191,25 +198,27 @@ async def test_a_lost_reply_and_a_retry_are_one_publication(store, keys):
 
 
 async def _announced(
-    store: TcpStore, keys: Keys, log: EventLog, text: bytes, key: str = ""
+    tcp_store: TcpStore, keys: Keys, log: EventLog, text: bytes, key: str = ""
 ) -> Publication:
     """Append ``text`` as data; return the publication as it was announced."""
     recorder = Recorder()
-    await store.listen(keys.pubsub(CHANNEL), recorder)
+    await tcp_store.listen(keys.pubsub(CHANNEL), recorder)
     await log.append(CHANNEL, encode_body(text), key=key)
     await recorder.wait_for(1)
-    await store.unlisten(keys.pubsub(CHANNEL))
+    await tcp_store.unlisten(keys.pubsub(CHANNEL))
     length = len(publication_prefix(CHANNEL.name))
     return Publication.from_message(CHANNEL.name, length, recorder.messages[0])
 
 
 @pytest.mark.parametrize("before", [0, 9, 2**31 - 1, 2**31, 2**32, 2**53 - 3])
-async def test_lua_and_python_put_the_same_text_together(store, keys, log, meta_key, before):
+async def test_lua_and_python_put_the_same_text_together(
+    store, tcp_store, keys, log, meta_key, before
+):
     """What is announced is byte for byte what is read back, at any offset and in any script."""
     if before:
         await store.execute("HSET", meta_key, "e", "epoch1", "o", before, "i", "x", "t", 1)
     text = json.dumps({"t": "a\0b %s %d {0} \\u2028 \u2028 ключ 🦄 \x7f"}, ensure_ascii=False)
-    announced = await _announced(store, keys, log, text.encode())
+    announced = await _announced(tcp_store, keys, log, text.encode())
     (read,) = (await log.read(CHANNEL)).publications
     assert announced.wire == read.wire
     assert announced.offset == read.offset == before + 1
@@ -221,9 +230,9 @@ async def test_lua_and_python_put_the_same_text_together(store, keys, log, meta_
 
 
 @pytest.mark.parametrize("key", ["", "job.progress:j1", "x" * 128])
-async def test_a_conflation_key_travels_and_is_not_kept(store, keys, log, key):
+async def test_a_conflation_key_travels_and_is_not_kept(tcp_store, keys, log, key):
     """Followers hear it; what is read back is to be given in full, so it has none."""
-    announced = await _announced(store, keys, log, b"1", key)
+    announced = await _announced(tcp_store, keys, log, b"1", key)
     (read,) = (await log.read(CHANNEL)).publications
     assert (announced.key, read.key) == (key, "")
     assert announced.wire == read.wire
@@ -356,10 +365,10 @@ async def test_without_history_nothing_is_kept_and_that_is_told(store, log, log_
     assert (await log.recover(channel, done.position, "n2")).gap is None
 
 
-async def test_a_log_is_trimmed_to_about_its_size(store, log, log_key):
+async def test_a_log_is_trimmed_to_about_its_size(store, log, tcp_log, log_key):
     """``MAXLEN ~`` keeps at least the size and at most a node of a hundred more."""
     channel = make_channel(size=50)
-    done = await append(log, channel, *range(1, 401))
+    done = await append(tcp_log, channel, *range(1, 401))
     assert 50 <= await store.execute("XLEN", log_key) <= 150
     assert (await log.recover(channel, Position(done.position.epoch, 1))).gap is Gap.TRIMMED
     kept = await log.recover(channel, Position(done.position.epoch, 350), "n350")
@@ -447,7 +456,7 @@ async def test_a_forbidden_announcement_does_not_fail_what_stands(valkey_server,
         assert len((await log.read(CHANNEL)).publications) == 2
 
 
-async def test_scripts_can_be_flushed_at_any_time(valkey, log):
+async def test_scripts_can_be_flushed_at_any_time(valkey, tcp_log):
     """A server that forgets its scripts while 32 tasks publish makes no difference."""
     publishing = True
 
@@ -462,13 +471,13 @@ async def test_scripts_can_be_flushed_at_any_time(valkey, log):
 
     async def publish() -> None:
         for _ in range(20):
-            await append(log, CHANNEL, 1)
+            await append(tcp_log, CHANNEL, 1)
 
     flusher = asyncio.create_task(flush())
     await asyncio.gather(*(publish() for _ in range(32)))
     publishing = False
     assert await flusher > 3
-    assert (await log.read(CHANNEL, limit=0)).top.offset == 640
+    assert (await tcp_log.read(CHANNEL, limit=0)).top.offset == 640
 
 
 # -- recovering -----------------------------------------------------------------------------
@@ -507,10 +516,12 @@ async def test_a_reader_who_saw_everything_gets_nothing(log, id_):
 
 @pytest.mark.parametrize("behind", [1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 2 * PAGE_SIZE + 1])
 @pytest.mark.parametrize("with_id", [False, True])
-async def test_everything_after_a_position_comes_over_any_number_of_pages(log, behind, with_id):
+async def test_everything_after_a_position_comes_over_any_number_of_pages(
+    log, tcp_log, behind, with_id
+):
     """Each publication once and in order, also where a page ends exactly at the top."""
     count = behind + 3
-    done = await asyncio.gather(*(append(log, CHANNEL, n) for n in range(1, count + 1)))
+    done = await asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(1, count + 1)))
     ids = {p.offset: p.id for page in [await log.read(CHANNEL, limit=3)] for p in page.publications}
     since = Position(done[0].position.epoch, 3)
     read = await log.recover(CHANNEL, since, ids[3] if with_id else "")
@@ -547,11 +558,11 @@ async def test_an_entry_that_is_not_ours_is_a_hole(store, log, log_key, meta_key
     assert (await log.recover(CHANNEL, top, "n1")).gap is Gap.TRIMMED
 
 
-async def test_appending_while_a_reader_pages_neither_repeats_nor_omits(log):
+async def test_appending_while_a_reader_pages_neither_repeats_nor_omits(log, tcp_log):
     """The reader gets everything up to a top that it is told."""
     top = (await append(log, CHANNEL, 1)).position
-    await asyncio.gather(*(append(log, CHANNEL, n) for n in range(1, 1200)))
-    writing = asyncio.gather(*(append(log, CHANNEL, n) for n in range(400)))
+    await asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(1, 1200)))
+    writing = asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(400)))
     reads = [await log.recover(CHANNEL, top, "n1") for _ in range(5)]
     await writing
     for read in reads:
@@ -561,10 +572,10 @@ async def test_appending_while_a_reader_pages_neither_repeats_nor_omits(log):
         assert read.publications[-1].id == read.top_id
 
 
-async def test_a_fork_between_two_pages_is_found(store, keys, log, log_key, meta_key):
+async def test_a_fork_between_two_pages_is_found(store, keys, log, tcp_log, log_key, meta_key):
     """Redis may fail over while a reader pages: the second page is held against the first."""
     top = (await append(log, CHANNEL, 1)).position
-    await asyncio.gather(*(append(log, CHANNEL, n) for n in range(1, 1200)))
+    await asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(1, 1200)))
 
     class ForkingStore:
         reads = 0
@@ -578,18 +589,18 @@ async def test_a_fork_between_two_pages_is_found(store, keys, log, log_key, meta
             if self.reads == 1:  # the log rewinds to 400 and grows beyond 1200 with others
                 await store.execute("DEL", log_key)
                 await store.execute("HSET", meta_key, "o", 400)
-                await asyncio.gather(*(append(log, CHANNEL, n) for n in range(1000)))
+                await asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(1000)))
             return reply
 
     read = await EventLog(ForkingStore(), keys).recover(CHANNEL, top, "n1")
     assert (read.gap, read.publications) == (Gap.FORKED, [])
 
 
-async def test_a_recovery_is_bounded_in_bytes(log):
+async def test_a_recovery_is_bounded_in_bytes(log, tcp_log):
     """A reader that is 20 MB behind is told of a gap instead."""
     channel = make_channel(size=1000)
     large = encode_body(b'"%b"' % (b"x" * 60_000))
-    done = await asyncio.gather(*(log.append(channel, large) for _ in range(350)))
+    done = await asyncio.gather(*(tcp_log.append(channel, large) for _ in range(350)))
     epoch = done[0].position.epoch
     read = await log.recover(channel, Position(epoch, 1))
     assert (read.gap, read.publications) == (Gap.TRIMMED, [])
@@ -599,7 +610,7 @@ async def test_a_recovery_is_bounded_in_bytes(log):
 # -- reading and listing --------------------------------------------------------------------
 
 
-async def test_a_page_reads_either_way(log):
+async def test_a_page_reads_either_way(log, tcp_log):
     """After a position, or before it and newest first, and never more than a thousand."""
     top = (await append(log, CHANNEL, *range(1, 7))).position
     since = Position(top.epoch, 3)
@@ -612,7 +623,7 @@ async def test_a_page_reads_either_way(log):
     assert back.top == top
     assert (await log.read(CHANNEL, limit=0)).publications == []
     assert (await log.read(CHANNEL, limit=-1)).publications == []
-    await asyncio.gather(*(append(log, CHANNEL, n) for n in range(1100)))
+    await asyncio.gather(*(append(tcp_log, CHANNEL, n) for n in range(1100)))
     assert len((await log.read(CHANNEL, limit=10**9)).publications) == 1000
 
 
