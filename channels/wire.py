@@ -10,7 +10,7 @@ command are tolerated, because newer clients send more than this hub knows.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -70,7 +70,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class SubscribeRequest(msgspec.Struct, frozen=True):
-    """``recover`` asks for what came after ``(epoch, offset)``."""
+    """``recover`` asks for what came after ``(epoch, offset)``, ``data`` for a snapshot."""
 
     channel: str
     token: str = ""
@@ -80,6 +80,30 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     positioned: bool = False
     recoverable: bool = False
     flag: int = 0
+    data: Raw | UnsetType = UNSET
+
+    @property
+    def snapshot(self) -> bool | Literal["gap"]:
+        """Whether the client wants the state behind the channel: true, or only after a gap.
+
+        Anything else in ``data`` is an application's and means nothing to the hub.
+
+        Raises:
+            BadRequest: it says something else about a snapshot.
+        """
+        if self.data is UNSET or not bytes(self.data).startswith(b"{"):
+            return False
+        try:
+            return _decode_wishes(self.data).snapshot
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadRequest(f'expected "snapshot" to be true, false or "gap"; {error}') from None
+
+
+class _Wishes(msgspec.Struct, frozen=True):
+    snapshot: bool | Literal["gap"] = False
+
+
+_decode_wishes = msgspec.json.Decoder(_Wishes).decode
 
 
 class UnsubscribeRequest(msgspec.Struct, frozen=True):
@@ -179,6 +203,7 @@ class SubscribeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """``offset`` is where the publications that follow begin.
 
     After a recovery it repeats the position asked for, and ``publications`` come after it.
+    ``data`` is ``{"snapshot":...,"position":{...}}`` where one was asked for.
     """
 
     recoverable: bool = False

@@ -85,7 +85,10 @@ class Hub:
         self.services = Services(store, catalogue=catalogue, prefix=settings.key_prefix, wait=False)
         keys = self.services.keys
         self.engine = Engine(
-            self.services.follower, self.services.events.log, check_store=self.check_store
+            self.services.follower,
+            self.services.events.log,
+            check_store=self.check_store,
+            snapshots=self.services.context.snapshots,
         )
         self.inspector = Inspector(store)
         self.tickets = Tickets(store, keys)

@@ -13,7 +13,8 @@ that, because mounted in somebody's application it is the only word of a shutdow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -58,6 +59,7 @@ class EventsEndpoint:
         try:
             channels, identity, since = await self._understand(request)
             recent = _recent(request.query_params.get("recent", "0"))
+            snapshot = _snapshot(request.query_params.get("snapshot", "0"))
         except FanwireError as error:
             await _refusal(error, request)(scope, receive, send)
             return
@@ -65,7 +67,8 @@ class EventsEndpoint:
             await _stream(_nothing())(scope, receive, send)
             return
         feed = self._hub.new_feed(channels, identity)
-        await self._serve(feed, since, recent, request, send)
+        joining = partial(feed.open, since, recent=recent, snapshot=snapshot)
+        await self._serve(feed, joining, request, send)
 
     async def _understand(
         self, request: Request
@@ -90,8 +93,7 @@ class EventsEndpoint:
     async def _serve(
         self,
         feed: Feed,
-        since: dict[str, CursorPosition] | None,
-        recent: int,
+        joining: Callable[[], Awaitable[None]],
         request: Request,
         send: Send,
     ) -> None:
@@ -101,7 +103,7 @@ class EventsEndpoint:
             try:
                 hub.check_store()
                 hub.registry.add(feed, "sse")
-                await feed.open(since, recent=recent)
+                await joining()
             except FanwireError as error:
                 await _refusal(error, request)(request.scope, request.receive, send)
                 return
@@ -150,6 +152,17 @@ def _recent(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= _MAX_RECENT):
         raise BadRequest(f"expected recent=0 to recent={_MAX_RECENT}; got {text[:20]!r}")
     return int(text)
+
+
+def _snapshot(text: str) -> bool:
+    """Return whether a reader wants the state behind its channels.
+
+    Raises:
+        BadRequest: it is neither 0 nor 1.
+    """
+    if text not in {"0", "1"}:
+        raise BadRequest(f"expected snapshot=0 or snapshot=1; got {text[:20]!r}")
+    return text == "1"
 
 
 def _lender(scope: Scope) -> Lender | None:
