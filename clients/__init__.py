@@ -4,7 +4,7 @@ Imports ``channels`` and nothing else of Fanwire: a client is a guest of the hub
 """
 
 from .backoff import Backoff, Patience
-from .delivery import Delivery, Gap
+from .delivery import Delivery, Gap, Snapshot
 from .publisher import AsyncPublisher, Publisher
 from .subscriber import Subscriber
 from .subscription import Subscription
@@ -16,6 +16,7 @@ __all__ = [
     "Gap",
     "Patience",
     "Publisher",
+    "Snapshot",
     "Subscriber",
     "Subscription",
 ]
