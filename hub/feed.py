@@ -295,7 +295,8 @@ class Feed:
             self._engine.leave(channel, self)
             if self._mending is None:
                 self._mending = {}
-            self._mending[channel] = self._loop.create_task(self._mend(channel))
+            name = f"fanwire-feed mends {channel}"
+            self._mending[channel] = asyncio.create_task(self._mend(channel), name=name)
 
     async def _mend(self, channel: str) -> None:
         """Give the reader the state behind a channel of which it lost publications."""
