@@ -40,6 +40,7 @@ __all__ = [
     "SubscribeResult",
     "UnsubscribePush",
     "UnsubscribeRequest",
+    "Wishes",
     "decode_commands",
     "encode",
 ]
@@ -83,27 +84,36 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     data: Raw | UnsetType = UNSET
 
     @property
-    def snapshot(self) -> bool | Literal["gap"]:
-        """Whether the client wants the state behind the channel: true, or only after a gap.
-
-        Anything else in ``data`` is an application's and means nothing to the hub.
+    def wishes(self) -> Wishes:
+        """What the client wishes for in ``data``.
 
         Raises:
-            BadRequest: it says something else about a snapshot.
+            BadRequest: it wishes for what no hub has.
         """
         if self.data is UNSET or not bytes(self.data).startswith(b"{"):
-            return False
+            return _NO_WISHES  # an application's own, which means nothing to the hub
         try:
-            return _decode_wishes(self.data).snapshot
+            return _decode_wishes(self.data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise BadRequest(f'expected "snapshot" to be true, false or "gap"; {error}') from None
+            raise BadRequest(
+                f'expected "snapshot" to be true, false or "gap", and "snapshot_bytes" to be a '
+                f"number; {error}"
+            ) from None
 
 
-class _Wishes(msgspec.Struct, frozen=True):
+class Wishes(msgspec.Struct, frozen=True):
+    """What a client wishes for when it subscribes: the state behind the channel.
+
+    ``snapshot`` is true, or "gap" for a client that needs it only where it cannot go on from
+    its position; ``snapshot_bytes`` how large one it takes, 0 for what all official clients do.
+    """
+
     snapshot: bool | Literal["gap"] = False
+    snapshot_bytes: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
 
 
-_decode_wishes = msgspec.json.Decoder(_Wishes).decode
+_NO_WISHES = Wishes()
+_decode_wishes = msgspec.json.Decoder(Wishes).decode
 
 
 class UnsubscribeRequest(msgspec.Struct, frozen=True):

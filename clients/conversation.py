@@ -40,6 +40,8 @@ _encode = msgspec.json.Encoder().encode
 _CONNECT_S = 10.0
 #: How much later than announced a ping may come before the connection counts as dead.
 _PING_GRACE_S = 10.0
+#: The largest snapshot that is taken; far below the longest frame that a subscriber reads.
+_SNAPSHOT_BYTES = 64 * 1024 * 1024
 
 
 class Connected(NamedTuple):
@@ -271,7 +273,7 @@ class Conversation:
             request["epoch"] = following.position.epoch
             request["offset"] = following.position.offset
         if following.snapshot:
-            request["data"] = {"snapshot": "gap"}
+            request["data"] = {"snapshot": "gap", "snapshot_bytes": _SNAPSHOT_BYTES}
         self._ask({"subscribe": request}, following)
 
     def _understand(self, incoming: _Incoming) -> list[Happening]:

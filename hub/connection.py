@@ -62,7 +62,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: official Python one).
     reply_bytes: int = 256 * 1024
     #: Bytes of a snapshot, which goes into one reply beside those publications: together they
-    #: stay below the limit of such clients.
+    #: stay below the limit of such clients. One that takes more says so.
     snapshot_bytes: int = 640 * 1024
     #: Seconds before its end at which the client is asked to refresh its token.
     refresh_margin_s: float = 10.0
@@ -212,11 +212,13 @@ class Connection:
         """Return why a client that is in has to leave again, if it has."""
         if gap is not None and request.flag & wire.FLAG_REJECT_UNRECOVERED:
             return UnrecoverablePosition(f"cannot recover {request.channel!r}: {gap}")
-        size = 0 if snapshot is None else len(snapshot.data)
-        if size > self._settings.snapshot_bytes:
+        if snapshot is None:
+            return None
+        most = request.wishes.snapshot_bytes or self._settings.snapshot_bytes
+        if len(snapshot.data) > most:
             return LimitExceeded(
-                f"the snapshot of {request.channel!r} is {size} bytes; at most "
-                f"{self._settings.snapshot_bytes} go into a reply"
+                f"the snapshot of {request.channel!r} is {len(snapshot.data)} bytes; the client "
+                f'takes {most}: a larger "snapshot_bytes" says that it takes more'
             )
         return None
 
@@ -386,7 +388,7 @@ class Connection:
                 "and this one has them"
             )
         channel = self._access.to_subscribe(self.identity, request.channel)
-        wish = _WISHES[request.snapshot]
+        wish = _WISHES[request.wishes.snapshot]
         self.channels[request.channel] = channel
         since = Position(request.epoch, request.offset) if request.recover else None
         self._awaiting = command

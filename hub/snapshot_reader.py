@@ -27,8 +27,8 @@ PACE_S = 0.025
 #: Seconds one read may take. Those who wait are held up, and what is published meanwhile is
 #: held for each of them.
 TIMEOUT_S = 5.0
-#: Bytes of a snapshot that anybody gets; a client of the bidirectional protocol gets less, see
-#: ``ConnectionSettings.snapshot_bytes``.
+#: Bytes of a snapshot that anybody gets; a client of the bidirectional protocol that does not
+#: ask for it gets less, see ``ConnectionSettings.snapshot_bytes``.
 MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024
 #: Readers answered a turn of the loop, each with a large reply to write (``recovery.py``).
 _BATCH = 32

@@ -180,6 +180,12 @@ async def test_a_state_too_large_for_a_reply_is_refused(hub: HubServer, tally: T
     assert len(result["data"]["snapshot"]["padding"]) == limit - 100
     assert len(result["publications"]) == 50
     assert limit + ConnectionSettings().reply_bytes + 2 * 64 * 1024 <= 1024 * 1024
+    await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    tally.padding = 4 * limit
+    more = {"data": {"snapshot": True, "snapshot_bytes": 5 * limit}}
+    assert len((await peer.subscribe(NAME, **more))["data"]["snapshot"]["padding"]) == 4 * limit
+    async with _our_reader(hub) as replay:
+        await replay.until_begun()
     await peer.close()
 
 

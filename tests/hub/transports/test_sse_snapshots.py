@@ -40,9 +40,13 @@ CHANNELS = (
 JS = Path(__file__).parents[2] / "js"
 
 
-@pytest.fixture
-async def hub(valkey: ValkeyServer) -> AsyncIterator[Served]:
-    """A hub that knows the counters."""
+@pytest.fixture(params=["direct", "asgi"])
+async def hub(
+    request: pytest.FixtureRequest, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Served]:
+    """A hub that knows the counters, over both ways that events can go."""
+    if request.param == "asgi":
+        monkeypatch.setattr("hub.transports.sse._lender", lambda _scope: None)
     async with served(open_settings(valkey.url, channels=CHANNELS)) as at:
         yield at
 
