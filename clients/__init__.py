@@ -3,6 +3,7 @@
 Imports ``channels`` and nothing else of Fanwire: a client is a guest of the hub.
 """
 
+from .approvals import ApprovalWaits, Decision, wait_for_decision
 from .backoff import Backoff, Patience
 from .delivery import Delivery, Gap, Snapshot
 from .publisher import AsyncPublisher, Publisher
@@ -10,8 +11,10 @@ from .subscriber import Subscriber
 from .subscription import Subscription
 
 __all__ = [
+    "ApprovalWaits",
     "AsyncPublisher",
     "Backoff",
+    "Decision",
     "Delivery",
     "Gap",
     "Patience",
@@ -19,4 +22,5 @@ __all__ = [
     "Snapshot",
     "Subscriber",
     "Subscription",
+    "wait_for_decision",
 ]
