@@ -424,7 +424,8 @@ async def test_one_decision_by_one_call(hub: Served, gates: Gates) -> None:
     await gates.request("g1")
     waiting = asyncio.create_task(wait_for_decision(hub.url, "w1", "g1", timeout_s=PATIENCE_S))
     async with asyncio.timeout(PATIENCE_S):
-        while NAME not in hub.hub.engine.rooms:  # noqa: ASYNC110 - rooms send no event
+        rooms = hub.hub.engine.rooms
+        while not (NAME in rooms and rooms[NAME]._settled):  # noqa: ASYNC110 - nor do rooms
             await asyncio.sleep(0.005)
     await gates.approve("g1")
     assert (await waiting).approved
