@@ -75,7 +75,8 @@
  *   where no cursor says how far it was read
  * @property {boolean} [snapshot]  begin with the state behind the channels that have one, and have
  *   it again after each gap; `recent` then counts for the other channels
- * @property {string} [lastEventId] cursor of an earlier feed, to go on where it ended
+ * @property {string} [lastEventId] cursor of an earlier feed, to go on where it ended; there is no
+ *   snapshot then, for whoever has the cursor has the state of that moment
  * @property {typeof EventSource} [EventSource] for Node
  * @property {typeof fetch} [fetch]
  * @property {(action: () => void, ms: number) => *} [setTimeout]
@@ -262,7 +263,11 @@ export class Feed {
     // Read last: while the ticket was fetched, the previous connection went on.
     if (this.#cursor) query.set("last_event_id", this.#cursor);
     if (this.#options.recent) query.set("recent", String(this.#options.recent));
-    if (this.#options.snapshot) query.set("snapshot", "1");
+    if (this.#options.snapshot) {
+      query.set("snapshot", "1");
+      // A channel that was left and is followed again has no state here, whatever the cursor says.
+      if (this.#cursor) this.#fresh.forEach((channel) => query.append("anew", channel));
+    }
     return `${this.#base}/events?${query}`;
   }
 

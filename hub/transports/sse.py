@@ -83,12 +83,15 @@ class EventsEndpoint:
         identity = await self._hub.authenticator.identity_of_request(request)
         channels = [self._hub.access.to_subscribe(identity, name) for name in names]
         # What the browser remembers is newer than what stands in the address.
-        cursor = _header_text(request.headers, "last-event-id") or request.query_params.get(
-            "last_event_id", ""
-        )
+        cursor = _header_text(request.headers, "last-event-id")
+        anew: list[str] = []
+        if not cursor:
+            cursor = request.query_params.get("last_event_id", "")
+            anew = request.query_params.getlist("anew")
         if not cursor:
             return channels, identity, None
-        return channels, identity, decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
+        since = decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
+        return channels, identity, {name: at for name, at in since.items() if name not in anew}
 
     async def _serve(
         self,

@@ -161,6 +161,18 @@ test("a snapshot is asked for where it is wanted, and what is in it is not told 
   assert.deepEqual([data(), snapshots.length], [["after it"], 1]);
 });
 
+test("a channel that is followed again begins with its snapshot", async () => {
+  const { feed } = await opened({ snapshot: true, channels: ["log:a", "log:b"] });
+  FakeEventSource.last.publish("log:a", 3, "three", "a3,b1");
+  FakeEventSource.last.publish("log:b", 1, "one", "a3,b1");
+  feed.remove("log:b");
+  feed.add("log:b");
+  await settle();
+  const { searchParams } = FakeEventSource.last.url;
+  assert.equal(searchParams.get("last_event_id"), "a3,b1");
+  assert.deepEqual(searchParams.getAll("anew"), ["log:b"]);
+});
+
 test("who is cut off between a gap and its snapshot misses nothing of either", async () => {
   const { seen, data } = await opened({ snapshot: true });
   const source = FakeEventSource.last;

@@ -126,6 +126,20 @@ async def test_who_was_cut_off_before_the_state_gets_it(
         assert told(state) == ("snapshot", NAME, {"a": 3}, 1)
 
 
+async def test_a_channel_can_begin_anew(
+    hub: Served, tally: Tally, client: httpx.AsyncClient
+) -> None:
+    """Though the cursor in the address mentions it; what the browser remembers counts more."""
+    await tally.add(CHANNEL, "a", 3)
+    async with feed(client, NAME) as source:
+        cursor = (await source.next()).id
+    await tally.add(CHANNEL, "a", 1)
+    async with feed(client, NAME, last_event_id=cursor, anew=NAME) as source:
+        assert told(await source.next()) == ("snapshot", NAME, {"a": 4}, 2)
+    async with feed(client, NAME, last_id=cursor, last_event_id=cursor, anew=NAME) as source:
+        assert (await source.next()).offset == 2
+
+
 @pytest.mark.parametrize("epoch", ["", "other"])
 async def test_a_gap_is_followed_by_the_state(
     hub: Served, tally: Tally, client: httpx.AsyncClient, epoch: str
