@@ -257,6 +257,39 @@ async def test_a_slow_read_holds_up_nobody_else(hub: HubServer, tally: Tally) ->
     await quick.close()
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_more_than_can_be_held_during_the_read(
+    hub: HubServer, tally: Tally, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What the state has was not missed; of the rest the client is told, and comes back for it."""
+    monkeypatch.setattr("hub.room.MAX_HELD_BYTES", 500)
+    await tally.add(CHANNEL, "a", 1)
+    steady = await Peer.connect(hub.url)
+    await steady.subscribe(NAME)
+
+    async def add() -> None:
+        setattr(tally, when, nothing)
+        for _ in range(20):
+            await tally.add(CHANNEL, "a", 1)
+        assert await steady.offsets(20) == list(range(2, 22))  # so the room was told
+
+    nothing = tally.before
+    setattr(tally, when, add)
+    peer = await Peer.connect(hub.url)
+    result = await peer.subscribe(NAME, **wanted())
+    if when == "before":
+        assert result["data"]["snapshot"] == {"a": 21}
+        await tally.add(CHANNEL, "a", 1)
+        assert await peer.offsets(1) == [22]
+    else:
+        assert result["data"]["snapshot"] == {"a": 1}
+        assert (await peer.next())["push"]["unsubscribe"]["code"] == 2500
+        back = {"recover": True, "epoch": result["epoch"], "offset": 1}
+        assert len((await peer.subscribe(NAME, **back))["publications"]) == 20
+    await steady.close()
+    await peer.close()
+
+
 async def test_who_leaves_during_the_read_leaves_nothing(valkey: ValkeyServer) -> None:
     """A connection that is cut while it waits for the state is gone from the room at once."""
     async with _hub_of(valkey) as hub:
@@ -326,6 +359,31 @@ async def test_history_that_begins_anew_during_the_read(valkey: ValkeyServer) ->
         result = await steady.subscribe(NAME, **wanted(), recover=True, epoch=old, offset=3)
         assert result["data"]["snapshot"] == {"b": 7}
         await steady.close()
+
+
+async def test_a_log_that_lost_its_end_is_noticed_by_its_state(valkey: ValkeyServer) -> None:
+    """As after a failover: the state is older than the room, and everybody is told to look."""
+    async with _hub_of(valkey) as hub:
+        tally = Tally(hub.services.context)
+        for _ in range(5):
+            await tally.add(CHANNEL, "a", 1)
+        steady, late = await Peer.connect(hub.url), await Peer.connect(hub.url)
+        old = (await steady.subscribe(NAME))["epoch"]
+        store, keys = hub.services.store, hub.services.keys
+        [third] = (
+            await hub.services.events.log.read(CHANNEL, since=Position(old, 2), limit=1)
+        ).publications
+        await store.execute("XDEL", keys.log(CHANNEL), "4-0", "5-0")
+        await store.execute("HSET", keys.log_meta(CHANNEL), "o", 3, "i", third.id)
+        assert (await late.subscribe(NAME, **wanted()))["offset"] == 3
+        for peer, offset in ((steady, 5), (late, 3)):
+            assert (await peer.next())["push"]["unsubscribe"]["code"] == 2500
+            back = {"recover": True, "epoch": old, "offset": offset}
+            result = await peer.subscribe(NAME, **wanted(), **back)
+            assert not result.get("recovered", False)
+            assert result["epoch"] != old
+            assert result["data"]["position"] == {"epoch": result["epoch"], "offset": 3}
+            await peer.close()
 
 
 async def test_redis_restarts_between_entering_and_reading(

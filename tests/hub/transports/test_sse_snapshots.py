@@ -269,6 +269,19 @@ async def test_a_state_that_cannot_be_read_is_told(
     assert [len(room) for room in hub.hub.engine.rooms.values() if len(room)] == []
 
 
+async def test_all_states_of_a_feed_are_bounded_together(
+    hub: Served, tally: Tally, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many channels one feed follows."""
+    monkeypatch.setattr("hub.feed._MAX_SNAPSHOTS_BYTES", 250_000)
+    tally.padding = 100_000
+    names = [("channel", f"tally:w{number}") for number in range(3)]
+    refused = await client.get("/events", params=[*names, ("snapshot", "1")])
+    assert (refused.status_code, refused.json()["code"]) == (413, 106)
+    async with feed(client, "tally:w1", "tally:w2") as source:
+        assert {event.type for event in await source.take(2)} == {"snapshot"}
+
+
 async def test_a_reader_that_stopped_is_not_given_one_state_after_the_other(
     hub: Served, tally: Tally
 ) -> None:
