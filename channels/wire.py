@@ -10,7 +10,7 @@ command are tolerated, because newer clients send more than this hub knows.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -40,6 +40,7 @@ __all__ = [
     "SubscribeResult",
     "UnsubscribePush",
     "UnsubscribeRequest",
+    "Wishes",
     "decode_commands",
     "encode",
 ]
@@ -70,7 +71,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class SubscribeRequest(msgspec.Struct, frozen=True):
-    """``recover`` asks for what came after ``(epoch, offset)``."""
+    """``recover`` asks for what came after ``(epoch, offset)``, ``data`` for a snapshot."""
 
     channel: str
     token: str = ""
@@ -80,6 +81,39 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     positioned: bool = False
     recoverable: bool = False
     flag: int = 0
+    data: Raw | UnsetType = UNSET
+
+    @property
+    def wishes(self) -> Wishes:
+        """What the client wishes for in ``data``.
+
+        Raises:
+            BadRequest: it wishes for what no hub has.
+        """
+        if self.data is UNSET or not bytes(self.data).startswith(b"{"):
+            return _NO_WISHES  # an application's own, which means nothing to the hub
+        try:
+            return _decode_wishes(self.data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadRequest(
+                f'expected "snapshot" to be true, false or "gap", and "snapshot_bytes" to be a '
+                f"number; {error}"
+            ) from None
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What a client wishes for when it subscribes: the state behind the channel.
+
+    ``snapshot`` is true, or "gap" for a client that needs it only where it cannot go on from
+    its position; ``snapshot_bytes`` how large one it takes, 0 for what all official clients do.
+    """
+
+    snapshot: bool | Literal["gap"] = False
+    snapshot_bytes: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+
+
+_NO_WISHES = Wishes()
+_decode_wishes = msgspec.json.Decoder(Wishes).decode
 
 
 class UnsubscribeRequest(msgspec.Struct, frozen=True):
@@ -179,6 +213,7 @@ class SubscribeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """``offset`` is where the publications that follow begin.
 
     After a recovery it repeats the position asked for, and ``publications`` come after it.
+    ``data`` is ``{"snapshot":...,"position":{...}}`` where one was asked for.
     """
 
     recoverable: bool = False

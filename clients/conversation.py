@@ -30,7 +30,7 @@ from channels.errors import (
 )
 from channels.position import MAX_OFFSET
 
-from .delivery import Delivery, Gap
+from .delivery import Delivery, Gap, Snapshot
 
 __all__ = ["Connected", "Conversation", "Ended", "Happening", "Joined", "Over", "Reply"]
 
@@ -40,6 +40,8 @@ _encode = msgspec.json.Encoder().encode
 _CONNECT_S = 10.0
 #: How much later than announced a ping may come before the connection counts as dead.
 _PING_GRACE_S = 10.0
+#: The largest snapshot that is taken; far below the longest frame that a subscriber reads.
+_SNAPSHOT_BYTES = 64 * 1024 * 1024
 
 
 class Connected(NamedTuple):
@@ -74,7 +76,7 @@ class Reply(NamedTuple):
     error: FanwireError | None
 
 
-Happening: TypeAlias = Delivery | Gap | Connected | Joined | Ended | Over | Reply
+Happening: TypeAlias = Delivery | Gap | Snapshot | Connected | Joined | Ended | Over | Reply
 
 _Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
 
@@ -103,6 +105,17 @@ class _Subscribe(msgspec.Struct):
     offset: _Offset = 0
     publications: list[_Pub] = []
     recovered: bool = False
+    data: Raw | UnsetType = UNSET
+
+
+class _Position(msgspec.Struct):
+    epoch: str
+    offset: _Offset
+
+
+class _Told(msgspec.Struct):
+    snapshot: Raw
+    position: _Position
 
 
 class _Leaving(msgspec.Struct):
@@ -127,16 +140,19 @@ class _Incoming(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Incoming).decode
+_decode_told = msgspec.json.Decoder(_Told).decode
 
 
 class _Following:
     """A followed channel. ``position`` is the last publication handed out, once known."""
 
-    __slots__ = ("channel", "joined", "met", "position")
+    __slots__ = ("channel", "joined", "met", "position", "snapshot")
 
-    def __init__(self, channel: str, position: Position | None) -> None:
+    def __init__(self, channel: str, position: Position | None, *, snapshot: bool) -> None:
         self.channel = channel
         self.position = position
+        #: Whether the state behind the channel is wanted where it cannot go on from a position.
+        self.snapshot = snapshot
         #: Whether the hub sends publications now.
         self.joined = False
         #: Whether it ever did.
@@ -181,8 +197,13 @@ class Conversation:
         for following in self._followed.values():
             following.joined = False
 
-    def follow(self, channel: str, since: Position | None = None) -> None:
+    def follow(
+        self, channel: str, since: Position | None = None, *, snapshot: bool = False
+    ) -> None:
         """Follow ``channel`` from now on, or from the publication after ``since``.
+
+        With ``snapshot`` it begins with the state behind the channel, where it does not begin
+        after ``since``, and has it after each gap.
 
         Raises:
             BadRequest: no channel can be called so.
@@ -191,7 +212,7 @@ class Conversation:
         """
         if check_channel(channel) in self._followed:
             raise UsageError(f"channel {channel!r} is followed already; use another Subscriber")
-        following = _Following(channel, since)
+        following = _Following(channel, since, snapshot=snapshot)
         self._followed[channel] = following
         if self.connected:
             self._subscribe(following)
@@ -251,6 +272,8 @@ class Conversation:
             request["recover"] = True
             request["epoch"] = following.position.epoch
             request["offset"] = following.position.offset
+        if following.snapshot:
+            request["data"] = {"snapshot": "gap", "snapshot_bytes": _SNAPSHOT_BYTES}
         self._ask({"subscribe": request}, following)
 
     def _understand(self, incoming: _Incoming) -> list[Happening]:
@@ -294,6 +317,14 @@ class Conversation:
         return self._joined(following, incoming.subscribe)
 
     def _joined(self, following: _Following, result: _Subscribe) -> list[Happening]:
+        going_on = following.position is not None and result.recovered
+        snapshot: Snapshot | None = None
+        if following.snapshot and not going_on:
+            try:
+                snapshot = _snapshot_in(following.channel, result)
+            except FanwireError as error:
+                self.leave(following.channel)
+                return [Ended(following.channel, error)]
         happenings: list[Happening] = [Joined(following.channel)]
         after, top = following.position, Position(result.epoch, result.offset)
         keeps_history = result.recoverable or result.positioned
@@ -303,6 +334,8 @@ class Conversation:
             following.position = top if keeps_history else None
             if after is not None or following.met:
                 happenings.append(Gap(following.channel, after, top))
+            if snapshot is not None:
+                happenings.append(snapshot)
         following.joined = following.met = True
         for pub in result.publications:
             happenings += self._published(following, pub)
@@ -377,6 +410,28 @@ def _refused(error: _Error) -> Over:
     named = _named(error)
     again = error.temporary or error.code < 100 or isinstance(named, TokenExpired)
     return Over(named, reconnect=again)
+
+
+def _snapshot_in(channel: str, result: _Subscribe) -> Snapshot:
+    """Return the snapshot that was asked for.
+
+    Raises:
+        NotAvailable: the hub does not know what a snapshot is.
+        HubError: what came is none, or another than where the subscription begins.
+    """
+    if result.data is UNSET:
+        raise NotAvailable(f"expected a snapshot of {channel!r}; the hub sent none")
+    try:
+        told = _decode_told(result.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HubError(f"expected a snapshot of {channel!r} ({error})") from None
+    position = Position(told.position.epoch, told.position.offset)
+    if position != Position(result.epoch, result.offset):
+        raise HubError(
+            f"expected the snapshot of {channel!r} at {result.epoch}:{result.offset}; "
+            f"got one at {position.epoch}:{position.offset}"
+        )
+    return Snapshot(channel, position, bytes(told.snapshot))
 
 
 def _not_protocol(line: bytes, error: Exception) -> HubError:

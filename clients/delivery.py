@@ -1,4 +1,4 @@
-"""What a subscriber yields: a publication that arrived, or the news that some are missing."""
+"""What a subscriber yields: a publication, the news that some are missing, a state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from channels import Catalogue, Event, Position
 from channels.errors import BadRequest, UnknownChannel
 
-__all__ = ["Delivery", "Gap"]
+__all__ = ["Delivery", "Gap", "Snapshot"]
 
 _UNREAD: Any = object()
 
@@ -88,3 +88,35 @@ class Gap(msgspec.Struct, frozen=True):
     channel: str
     after: Position | None
     position: Position
+
+
+class Snapshot:
+    """The state behind a channel, as of one position: every change after it is delivered.
+
+    What was known of the channel before is replaced by it.
+
+    Attributes:
+        channel: name of the channel.
+        position: the last publication that is part of the state; what is delivered from here
+            on comes after it.
+        raw: the state as JSON, as it came.
+    """
+
+    __slots__ = ("_data", "channel", "position", "raw")
+
+    def __init__(self, channel: str, position: Position, raw: bytes) -> None:
+        self.channel = channel
+        self.position = position
+        self.raw = raw
+        self._data: Any = _UNREAD
+
+    def __repr__(self) -> str:
+        at = f"{self.position.epoch}:{self.position.offset}"
+        return f"Snapshot({self.channel!r}, {at}, {self.raw[:80]!r})"
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - JSON can be anything
+        """The state as Python values, decoded when it is asked for."""
+        if self._data is _UNREAD:
+            self._data = msgspec.json.decode(self.raw)
+        return self._data

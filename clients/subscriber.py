@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, Self, overload
 
 import msgspec
 import websockets
@@ -35,7 +35,7 @@ from channels.errors import (
 from .address import handshake_refused, websocket_url
 from .backoff import Backoff
 from .conversation import Connected, Conversation, Ended, Happening, Joined, Over, Reply
-from .delivery import Delivery, Gap
+from .delivery import Delivery, Gap, Snapshot
 from .subscription import Subscription
 
 __all__ = ["Subscriber"]
@@ -104,7 +104,7 @@ class Subscriber:
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._conversation = Conversation(self._catalogue)
-        self._subscriptions: dict[str, Subscription] = {}
+        self._subscriptions: dict[str, Subscription[Any]] = {}
         self._replies: dict[int, asyncio.Future[bytes]] = {}
         self._socket: ClientConnection | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -147,13 +147,35 @@ class Subscriber:
                 await self._runner
         self._finish(None)
 
+    @overload
     def subscribe(
-        self, *channels: str, since: Position | Mapping[str, Position] | None = None
-    ) -> Subscription:
+        self,
+        *channels: str,
+        since: Position | Mapping[str, Position] | None = None,
+        snapshot: Literal[False] = False,
+    ) -> Subscription[Delivery | Gap]: ...
+
+    @overload
+    def subscribe(
+        self,
+        *channels: str,
+        since: Position | Mapping[str, Position] | None = None,
+        snapshot: bool,
+    ) -> Subscription[Delivery | Gap | Snapshot]: ...
+
+    def subscribe(
+        self,
+        *channels: str,
+        since: Position | Mapping[str, Position] | None = None,
+        snapshot: bool = False,
+    ) -> Subscription[Any]:
         """Follow ``channels`` as one stream of :class:`Delivery` and :class:`Gap`.
 
         ``since`` is a position to go on after, for one channel, or a position by channel;
-        channels without one begin with what is published from now on.
+        channels without one begin with what is published from now on. With ``snapshot`` they
+        begin with a :class:`Snapshot` of the state behind the channel, and have another one
+        right after each gap; a channel that has no such state ends the iterator with
+        ``NotAvailable``.
 
         Raises:
             UsageError: no channel is named, or one position is given for several.
@@ -164,7 +186,7 @@ class Subscriber:
             if len(channels) > 1:
                 raise UsageError("a position belongs to one channel: give a mapping for several")
             since = {channels[0]: since}
-        return Subscription(self, channels, since or {}, self._buffer)
+        return Subscription[Any](self, channels, since or {}, self._buffer, snapshot=snapshot)
 
     async def history(
         self,
@@ -219,13 +241,15 @@ class Subscriber:
         if self._runner is None or self._runner.done():
             raise UsageError("use the Subscriber inside 'async with'")
 
-    async def follow(self, subscription: Subscription, since: Mapping[str, Position]) -> None:
+    async def follow(self, subscription: Subscription[Any], since: Mapping[str, Position]) -> None:
         """Ask the hub for the channels of ``subscription`` (it calls this itself)."""
         self._check_open()
         followed: list[str] = []
         try:
             for channel in subscription.channels:
-                self._conversation.follow(channel, since.get(channel))
+                self._conversation.follow(
+                    channel, since.get(channel), snapshot=subscription.snapshot
+                )
                 self._subscriptions[channel] = subscription
                 followed.append(channel)
         except FanwireError:
@@ -235,7 +259,7 @@ class Subscriber:
             raise
         await self._flush()
 
-    async def leave(self, subscription: Subscription) -> None:
+    async def leave(self, subscription: Subscription[Any]) -> None:
         """Ask for them no longer (the subscription calls this itself)."""
         for channel in subscription.channels:
             if self._subscriptions.get(channel) is subscription:
@@ -317,7 +341,7 @@ class Subscriber:
 
     async def _handle(self, happening: Happening) -> None:
         match happening:
-            case Delivery(channel=channel) | Gap(channel=channel):
+            case Delivery(channel=channel) | Gap(channel=channel) | Snapshot(channel=channel):
                 if channel in self._subscriptions:
                     await self._subscriptions[channel].deliver(happening)
             case Joined(channel=channel):
@@ -344,7 +368,7 @@ class Subscriber:
         else:
             future.set_exception(error)
 
-    def _end(self, subscriptions: Iterable[Subscription], error: BaseException | None) -> None:
+    def _end(self, subscriptions: Iterable[Subscription[Any]], error: BaseException | None) -> None:
         for subscription in subscriptions:
             for channel in subscription.channels:
                 if self._subscriptions.get(channel) is subscription:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from channels import Position
 
-from .delivery import Delivery, Gap
 from .inbox import Inbox
 
 __all__ = ["Subscription"]
+
+#: What it yields: deliveries, gaps, and snapshots where they were asked for.
+Item = TypeVar("Item")
 
 
 class _Hub(Protocol):
     """What a subscription needs of the connection it lives on."""
 
-    async def follow(self, subscription: Subscription, since: Mapping[str, Position]) -> None:
+    async def follow(self, subscription: Subscription[Any], since: Mapping[str, Position]) -> None:
         """Ask the hub for the channels of ``subscription``."""
 
-    async def leave(self, subscription: Subscription) -> None:
+    async def leave(self, subscription: Subscription[Any]) -> None:
         """Ask for them no longer."""
 
 
-class Subscription:
+class Subscription(Generic[Item]):
     """The publications of some channels, in each channel's order.
 
     ``async for`` begins to follow when it asks for the first item. ``async with`` begins
@@ -34,17 +36,25 @@ class Subscription:
 
     Attributes:
         channels: the names it was made for.
+        snapshot: whether the state behind them is wanted.
     """
 
     def __init__(
-        self, hub: _Hub, channels: tuple[str, ...], since: Mapping[str, Position], size: int
+        self,
+        hub: _Hub,
+        channels: tuple[str, ...],
+        since: Mapping[str, Position],
+        size: int,
+        *,
+        snapshot: bool = False,
     ) -> None:
         self._hub = hub
         self._since = since
-        self._inbox: Inbox[Delivery | Gap] = Inbox(size)
+        self._inbox: Inbox[Item] = Inbox(size)
         self._missing = set(channels)
         self._ready: asyncio.Future[None] | None = None
         self.channels = channels
+        self.snapshot = snapshot
 
     async def __aenter__(self) -> Self:
         try:
@@ -65,7 +75,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Delivery | Gap:
+    async def __anext__(self) -> Item:
         if self._ready is None:
             await self._begin()
         return await self._inbox.get()
@@ -81,7 +91,7 @@ class Subscription:
             await self._hub.follow(self, self._since)
         await asyncio.shield(self._ready)
 
-    async def deliver(self, item: Delivery | Gap) -> None:
+    async def deliver(self, item: Item) -> None:
         """Hand ``item`` to the iterator once its buffer has room (the connection calls it)."""
         await self._inbox.put(item)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from channels import wire
 from channels.catalogue import Channel
@@ -36,6 +36,8 @@ from channels.publication import Publication, check_json
 from hub.access import Access
 from hub.deadlines import Deadlines, Due
 from hub.effects import Close, Effect, Join, Leave, Publish, ReadHistory, Send
+from hub.wish import Wish
+from services.snapshots import Snapshot
 
 __all__ = ["Connection", "ConnectionSettings"]
 
@@ -59,6 +61,9 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: rest of a history must be asked for. Clients have a limit for one message (1 MiB in the
     #: official Python one).
     reply_bytes: int = 256 * 1024
+    #: Bytes of a snapshot, which goes into one reply beside those publications: together they
+    #: stay below the limit of such clients. One that takes more says so.
+    snapshot_bytes: int = 640 * 1024
     #: Seconds before its end at which the client is asked to refresh its token.
     refresh_margin_s: float = 10.0
     #: Seconds a client may take to read what waits for it once the connection is to end.
@@ -73,6 +78,8 @@ class _Info(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _PONG = wire.Command()
+#: What a client may wish for in the data of a subscribe command.
+_WISHES: dict[object, Wish] = {False: Wish.NEVER, "gap": Wish.NEEDED, True: Wish.ALWAYS}
 _ID_AND_METHOD = 2
 
 
@@ -163,10 +170,12 @@ class Connection:
         publications: list[Publication],
         position: Position,
         gap: str | None,
+        snapshot: Snapshot | None = None,
     ) -> list[Effect]:
         """Answer to ``Join``: the client is in; ``publications`` are what it missed.
 
-        ``gap`` says why it cannot go on from the position it came with.
+        ``gap`` says why it cannot go on from the position it came with; ``snapshot`` is the
+        state behind the channel, where it wished for it.
         """
         command = self._answered()
         request = command.subscribe
@@ -175,10 +184,10 @@ class Connection:
         if self._closed:
             return [Leave(request.channel)]
         channel = self.channels[request.channel]
-        if gap is not None and request.flag & wire.FLAG_REJECT_UNRECOVERED:
+        refused = self._refusal(request, gap, snapshot)
+        if refused is not None:
             del self.channels[request.channel]
-            error = UnrecoverablePosition(f"cannot recover {request.channel!r}: {gap}")
-            return [Leave(request.channel), self._error(command, error)]
+            return [Leave(request.channel), self._error(command, refused)]
         inside, after = self._split(publications)
         recovered = request.recover and gap is None
         result = wire.SubscribeResult(
@@ -189,12 +198,29 @@ class Connection:
             publications=[Raw(publication.object) for publication in inside],
             recovered=recovered,
             was_recovering=request.recover,
+            data=UNSET if snapshot is None else _told(snapshot),
         )
         reply = wire.encode(wire.Reply(command.id, subscribe=result))
         return [
-            Send(reply, backlog=bool(inside)),
+            Send(reply, backlog=bool(inside) or snapshot is not None),
             *(Send(publication.wire, backlog=True) for publication in after),
         ]
+
+    def _refusal(
+        self, request: wire.SubscribeRequest, gap: str | None, snapshot: Snapshot | None
+    ) -> FanwireError | None:
+        """Return why a client that is in has to leave again, if it has."""
+        if gap is not None and request.flag & wire.FLAG_REJECT_UNRECOVERED:
+            return UnrecoverablePosition(f"cannot recover {request.channel!r}: {gap}")
+        if snapshot is None:
+            return None
+        most = request.wishes.snapshot_bytes or self._settings.snapshot_bytes
+        if len(snapshot.data) > most:
+            return LimitExceeded(
+                f"the snapshot of {request.channel!r} is {len(snapshot.data)} bytes; the client "
+                f'takes {most}: a larger "snapshot_bytes" says that it takes more'
+            )
+        return None
 
     def published(self) -> list[Effect]:
         """Answer to ``Publish``: it stands."""
@@ -362,10 +388,11 @@ class Connection:
                 "and this one has them"
             )
         channel = self._access.to_subscribe(self.identity, request.channel)
+        wish = _WISHES[request.wishes.snapshot]
         self.channels[request.channel] = channel
         since = Position(request.epoch, request.offset) if request.recover else None
         self._awaiting = command
-        return [Join(channel, since)]
+        return [Join(channel, since, wish)]
 
     def _unsubscribe(self, command: wire.Command, request: wire.UnsubscribeRequest) -> list[Effect]:
         reply = Send(wire.encode(wire.Reply(command.id, unsubscribe=wire.Empty())))
@@ -461,3 +488,10 @@ class Connection:
         left = [Leave(channel) for channel in self.channels]
         self.channels.clear()
         return [*left, Close(disconnect)]
+
+
+def _told(snapshot: Snapshot) -> Raw:
+    """Return what a reply says about ``snapshot``."""
+    # With its position: a client that recovers applies only what comes after it, and official
+    # clients tell their application nothing else that says where that is.
+    return Raw(b'{"snapshot":%b,"position":%b}' % (snapshot.data, _encode(snapshot.position)))

@@ -134,13 +134,17 @@ class Driver:
 
     async def _answer(self, asking: _Asking) -> None:
         match asking:
-            case Join(channel, since):
+            case Join(channel, since, wish):
                 cursor = None if since is None else CursorPosition(since)
-                joined = await self._engine.join(channel, self, cursor)
+                joined = await self._engine.join(channel, self, cursor, snapshot=wish)
                 gap = None if joined.gap is None else joined.gap.value
                 # From here to release nothing may be awaited: what comes live in between
                 # would overtake the reply.
-                self._carry_out(self._connection.joined(joined.publications, joined.position, gap))
+                self._carry_out(
+                    self._connection.joined(
+                        joined.publications, joined.position, gap, joined.snapshot
+                    )
+                )
                 joined.release()
             case Publish(channel, data, info):
                 await self._events.append(channel, data, info=info)

@@ -13,6 +13,7 @@ from msgspec import Raw
 from channels.catalogue import Channel
 from channels.errors import Disconnect
 from channels.position import Position
+from hub.wish import Wish
 
 __all__ = ["Close", "Effect", "Join", "Leave", "Publish", "ReadHistory", "Send"]
 
@@ -29,6 +30,7 @@ class Join(NamedTuple):
 
     channel: Channel
     since: Position | None
+    snapshot: Wish = Wish.NEVER
 
 
 class Leave(NamedTuple):

@@ -21,9 +21,12 @@ from channels.publication import Publication
 from hub.fanout import Fanout
 from hub.recovery import Recovery
 from hub.room import Member, Room, Subscriber
+from hub.snapshot_reader import SnapshotReader
 from hub.traffic import Traffic
+from hub.wish import Wish
 from services.event_log import EventLog, Gap, Recovered
 from services.follower import Follower
+from services.snapshots import Snapshot, Snapshots
 
 __all__ = ["Engine", "Joined"]
 
@@ -35,6 +38,10 @@ class Joined(NamedTuple):
     (whose publication has the id ``id``) once it took them. ``gap`` is set when it asked to
     resume and that could not be done. Nothing is delivered live before :meth:`release`:
     call it as soon as the reply is written, without awaiting in between.
+
+    ``snapshot`` is the state behind the channel as of its own position, of the same epoch:
+    ``position`` itself, unless the subscriber resumed; then it may be a little ahead of it,
+    and what comes up to there is in the snapshot already.
     """
 
     publications: list[Publication]
@@ -42,6 +49,7 @@ class Joined(NamedTuple):
     id: str
     gap: Gap | None
     member: Member
+    snapshot: Snapshot | None = None
 
     def release(self) -> None:
         """Let live publications through, from the first one after ``position``.
@@ -64,6 +72,7 @@ class Engine:
         "_log",
         "_recovery",
         "_rooms",
+        "snapshots",
         "traffic",
     )
 
@@ -75,8 +84,9 @@ class Engine:
         linger_s: float = 1.0,
         check_store: Callable[[], None] = lambda: None,
         fanout: Fanout | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
-        """Make the rooms of a node.
+        """Make the rooms of a node; ``snapshots`` tell the state behind their channels.
 
         ``check_store`` raises ``StoreUnavailable`` while Redis is away. Joins of one channel
         wait for each other, so a thousand of them would wait for a thousand time-outs.
@@ -93,6 +103,7 @@ class Engine:
         self._rooms: dict[str, Room] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.snapshots = SnapshotReader(snapshots or Snapshots(), check_store=check_store)
         #: What went through all rooms since the start.
         self.traffic = Traffic()
 
@@ -108,29 +119,47 @@ class Engine:
         since: CursorPosition | None = None,
         *,
         recent: int = 0,
+        snapshot: Wish = Wish.NEVER,
     ) -> Joined:
         """Let ``subscriber`` into ``channel``, with what came after ``since`` if given.
 
-        Without ``since`` it gets the last ``recent`` publications that the log still has.
+        Without ``since`` it gets the last ``recent`` publications that the log still has, or
+        the state behind the channel where it wishes for a ``snapshot`` (``recent`` is 0 then).
 
         Raises:
-            StoreError: Redis could not be asked, or the engine is closing; the subscriber is
-                not in.
+            NotAvailable: there is no state behind the channel.
+            StoreError: Redis could not be asked, or the engine is closing.
+            FanwireError: the state cannot be told. The subscriber is not in, whatever is raised.
         """
+        if snapshot is not Wish.NEVER:
+            self.snapshots.check(channel)
+            recent = 0
         room, member = await self._enter(channel, subscriber)
+        told: Snapshot | None = None
         try:
             if since is None and recent and room.position.offset:
                 read = await self._recent(room, recent)
             else:
                 read = await self._catch_up(room, since)
+            resumes = since is not None and read.gap is None
+            if snapshot is Wish.ALWAYS or (snapshot is Wish.NEEDED and not resumes):
+                # Last: it must not be older than what it is told with, nor than the room.
+                told = await self.snapshots.read(channel)
         except BaseException:
             self.leave(channel.name, subscriber)
             raise
+        if told is not None:
+            lost = _lost_before(told, read)
+            if lost is not None:
+                self._follower.check(channel)
+            if not resumes or lost is not None:
+                gap = None if since is None else read.gap or lost
+                read = Recovered([], told.position, told.id, gap)
         if read.top.epoch != room.position.epoch:
             # History began anew and the room does not know yet. Left alone, it would learn of
             # it by the next publication, and tell of that one as lost.
             self._follower.check(channel)
-        return Joined(read.publications, read.top, read.top_id, read.gap, member)
+        return Joined(read.publications, read.top, read.top_id, read.gap, member, told)
 
     async def _enter(self, channel: Channel, subscriber: Subscriber) -> tuple[Room, Member]:
         while not self._closing:
@@ -207,5 +236,17 @@ class Engine:
         for room in list(self._rooms.values()):
             async with room.lock:  # somebody may be on the way in
                 await self._follower.stop(room.channel)
-        await self._recovery.close()  # last: who came in before us may have asked only now
+        # Last: who came in before us may have asked only now.
+        await self._recovery.close()
+        await self.snapshots.close()
         self._rooms.clear()
+
+
+def _lost_before(snapshot: Snapshot, read: Recovered) -> Gap | None:
+    """Return what happened to the log if ``snapshot`` does not continue what was read before."""
+    here, before = snapshot.position, read.top
+    if here.epoch != before.epoch:
+        return Gap.EPOCH
+    if here.offset < before.offset or (here == before and snapshot.id != read.top_id):
+        return Gap.FORKED
+    return None

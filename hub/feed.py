@@ -13,6 +13,10 @@ made good is told in an event ``gap``.
     id: <cursor>                       a publication
     data: {"channel":"c","pub":{"offset":7,"data":{}}}
 
+    id: <cursor>                       the state behind a channel, for a reader that asked for it:
+    event: snapshot                    first, and after each gap; what follows comes after it
+    data: {"channel":"c","snapshot":{},"position":{"epoch":"e","offset":7}}
+
     event: gap                         publications of one channel are lost to this reader
     event: auth-expiring               the token ends soon: {"expires_at":...,"expires_in":30}
     event: close                       the feed ends: {"code":3001,"reason":"shutdown"}
@@ -21,6 +25,7 @@ made good is told in an event ``gap``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -30,14 +35,16 @@ import msgspec
 
 from channels.catalogue import Channel
 from channels.cursor import CursorPosition, encode_cursor, encode_cursor_part
-from channels.errors import Disconnect, Disconnects
+from channels.errors import Disconnect, Disconnects, FanwireError, LimitExceeded
 from channels.identity import Identity
 from channels.position import Position
 from hub.engine import Engine, Joined
 from hub.frame import Batch, Frame, Standing, chunk
 from hub.frame_queue import Entry
 from hub.outbox import Outbox
+from hub.wish import Wish
 from services.event_log import Gap
+from services.snapshots import Snapshot
 
 __all__ = ["Feed", "encode_event_block", "retry_ms"]
 
@@ -45,6 +52,8 @@ __all__ = ["Feed", "encode_event_block", "retry_ms"]
 _JOIN_BATCH = 16
 #: Bytes that all recoveries of one feed may bring; what is beyond is told as a gap.
 _MAX_RECOVERY_BYTES = 16 * 1024 * 1024
+#: Bytes that all snapshots of one feed may have at its beginning.
+_MAX_SNAPSHOTS_BYTES = 16 * 1024 * 1024
 #: Seconds before the end of the token at which the reader is warned, or half of what is left.
 _WARN_BEFORE_S = 30.0
 #: Between these a reader waits before it reconnects, so that thousands do not at once.
@@ -53,6 +62,7 @@ _RETRY_MS = (1_000, 3_000)
 _HEARTBEAT = b":\n\n"
 
 _encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
 
 
 class _Reason(Enum):
@@ -84,11 +94,14 @@ class Feed:
         "_engine",
         "_heartbeat_s",
         "_identity",
+        "_limit_bytes",
         "_loop",
+        "_mending",
         "_parts",
         "_single",
         "_timers",
         "_wall",
+        "_wishes",
         "closing",
         "outbox",
     )
@@ -108,7 +121,12 @@ class Feed:
         self._single = len(self._channels) == 1
         self._identity = identity
         self._heartbeat_s = heartbeat_s
+        self._limit_bytes = limit_bytes
         self._wall = wall
+        #: The channels whose state the reader wants.
+        self._wishes: frozenset[str] = frozenset()
+        #: Tasks that read it anew after a gap, by channel; None for nearly everybody.
+        self._mending: dict[str, asyncio.Task[None]] | None = None
         self._loop = asyncio.get_running_loop()
         #: Part of the cursor by channel, as of the last event written.
         self._parts: dict[str, bytes] = {}
@@ -121,16 +139,28 @@ class Feed:
 
     # -- joining ---------------------------------------------------------------------------
 
-    async def open(self, since: dict[str, CursorPosition] | None, *, recent: int = 0) -> None:
+    async def open(
+        self,
+        since: dict[str, CursorPosition] | None,
+        *,
+        recent: int = 0,
+        snapshot: bool = False,
+    ) -> None:
         """Join every channel and queue the beginning, recovered publications included.
 
         ``since`` is the decoded cursor of a reader that comes back, None for a new one. A
-        channel that it does not mention begins with its last ``recent`` publications.
+        channel that it does not mention begins with its last ``recent`` publications, or with
+        a ``snapshot`` of the state behind it, if it has one.
 
         Raises:
-            StoreError: Redis could not be asked; close the feed.
+            StoreError: Redis could not be asked.
+            FanwireError: a snapshot cannot be told. Close the feed, whatever is raised.
         """
         joined: dict[str, Joined] = {}
+        if snapshot:
+            offers = self._engine.snapshots.offers
+            self._wishes = frozenset(n for n, channel in self._channels.items() if offers(channel))
+        snapshots_bytes = 0
         wanted = {} if since is None else since
         left_bytes = _MAX_RECOVERY_BYTES
         names = list(self._channels)
@@ -140,7 +170,13 @@ class Feed:
                 wanted, recent = {}, 0
             done = await asyncio.gather(
                 *(
-                    self._engine.join(self._channels[name], self, wanted.get(name), recent=recent)
+                    self._engine.join(
+                        self._channels[name],
+                        self,
+                        wanted.get(name),
+                        recent=recent,
+                        snapshot=self._wish(name),
+                    )
                     for name in batch
                 ),
                 return_exceptions=True,
@@ -150,6 +186,12 @@ class Feed:
                     raise result
                 joined[name] = result
                 left_bytes -= sum(len(pub.wire) for pub in result.publications)
+                snapshots_bytes += 0 if result.snapshot is None else len(result.snapshot.data)
+            if snapshots_bytes > _MAX_SNAPSHOTS_BYTES:
+                raise LimitExceeded(
+                    f"the snapshots of a feed are {_MAX_SNAPSHOTS_BYTES} bytes at most; those of "
+                    f"{len(joined)} channels are {snapshots_bytes}"
+                )
         # From here to the last release nothing may be awaited: what comes live must come
         # after what was recovered.
         self._begin(joined, since, from_recent=recent > 0)
@@ -177,19 +219,28 @@ class Feed:
             elif result.publications:
                 first = result.publications[0]
                 self._stand(name, Position(first.epoch, first.offset - 1), "")
-            elif since is None or from_recent:
+            elif result.snapshot is None and (since is None or from_recent):
                 self._stand(name, result.position, result.id)
         start = encode_event_block("start", {}, id=self._cursor())
         # The reader asked for all this, so it does not count against its limit.
         push = self.outbox.push_backlog
         push(b"retry: %d\n%b" % (retry_ms(), start))
         for name, result in joined.items():
-            if gap := lost.get(name):
+            gap = lost.get(name)
+            if result.snapshot is not None and (gap or since is None or name not in since):
+                self._push_snapshot(name, gap, result.snapshot)
+            elif gap:
                 push(_gap_notice(name, gap, result.position, result.id))
             else:
                 for publication in result.publications:
                     push(Frame(publication))
                 push(Standing(name, _part(name, result.position, result.id)))
+
+    def _push_snapshot(self, channel: str, gap: Gap | _Reason | None, snapshot: Snapshot) -> None:
+        # Of what a reader never saw nothing is lost to it.
+        if gap is not None and gap is not _Reason.ABSENT:
+            self.outbox.push_backlog(_gap_before_snapshot(channel, gap, snapshot.position))
+        self.outbox.push_backlog(_snapshot_notice(channel, snapshot))
 
     def _start_timers(self) -> None:
         self._set_timer("heartbeat", self._heartbeat_s, self._beat)
@@ -231,8 +282,50 @@ class Feed:
 
     def lose(self, channel: str, gap: Gap, top: Position, top_id: str) -> None:
         """Queue the news that publications are lost to this reader."""
-        if self.closing is None:
+        if self.closing is not None:
+            return
+        if channel not in self._wishes:
             self.outbox.push_backlog(_gap_notice(channel, gap, top, top_id))
+        elif len(self.outbox) > self._limit_bytes:
+            # Nobody who stopped reading is given one state after the other.
+            self.outbox.clear()
+            self._engine.traffic.dropped("slow")
+            self.end(Disconnects.SLOW)
+        else:
+            self.outbox.push_backlog(_gap_before_snapshot(channel, gap, top))
+            # Out and in again: nothing may come live before the state that it follows.
+            self._engine.leave(channel, self)
+            if self._mending is None:
+                self._mending = {}
+            name = f"fanwire-feed mends {channel}"
+            self._mending[channel] = asyncio.create_task(self._mend(channel), name=name)
+
+    async def _mend(self, channel: str) -> None:
+        """Give the reader the state behind a channel of which it lost publications."""
+        try:
+            joined = await self._engine.join(
+                self._channels[channel], self, snapshot=self._wish(channel)
+            )
+        except FanwireError:
+            # It stands where it stood before the gap, so it is told again when it comes back.
+            self.end(Disconnects.INSUFFICIENT_STATE)
+            return
+        except Exception:  # noqa: BLE001 - a bug of ours ends one feed, not its task unheard
+            _log.exception("a feed failed")
+            self.end(Disconnects.SERVER_ERROR)
+            return
+        if self._mending is not None:
+            del self._mending[channel]
+        if self.closing is not None:
+            self._engine.leave(channel, self)
+            return
+        if joined.snapshot is None:
+            raise AssertionError("who joins without a position gets the snapshot it wishes for")
+        self.outbox.push_backlog(_snapshot_notice(channel, joined.snapshot))
+        joined.release()
+
+    def _wish(self, channel: str) -> Wish:
+        return Wish.NEEDED if channel in self._wishes else Wish.NEVER
 
     # -- from the node ---------------------------------------------------------------------
 
@@ -264,6 +357,11 @@ class Feed:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._mending is not None:
+            mending, self._mending = self._mending, None
+            for task in mending.values():
+                if task is not asyncio.current_task():
+                    task.cancel()
         for name in self._channels:
             self._engine.leave(name, self)
 
@@ -300,14 +398,37 @@ def _part(channel: str, position: Position, id: str) -> bytes:
 
 def _gap_notice(channel: str, gap: Gap | _Reason, top: Position, top_id: str) -> Standing:
     """Return the event that tells of a gap, after which the reader stands at ``top``."""
-    data = {
+    event = b"event: gap\ndata: %b\n" % _encode(_gap_data(channel, gap, top))
+    return Standing(channel, _part(channel, top, top_id), event)
+
+
+def _gap_before_snapshot(channel: str, gap: Gap | _Reason, top: Position) -> bytes:
+    """Return the event that tells of a gap which a snapshot will close.
+
+    The reader stands where it stood: cut off before the snapshot, it must not come back as if
+    it had it.
+    """
+    return encode_event_block("gap", {**_gap_data(channel, gap, top), "snapshot": True})
+
+
+def _gap_data(channel: str, gap: Gap | _Reason, top: Position) -> dict[str, object]:
+    return {
         "channel": channel,
         "reason": gap.name.lower(),
         "message": gap.value,
         "position": {"epoch": top.epoch, "offset": top.offset},
     }
-    event = b"event: gap\ndata: %b\n" % _encode(data)
-    return Standing(channel, _part(channel, top, top_id), event)
+
+
+def _snapshot_notice(channel: str, snapshot: Snapshot) -> Standing:
+    """Return the event that has the state behind a channel, after which the reader stands there."""
+    at = snapshot.position
+    event = b'event: snapshot\ndata: {"channel":"%b","snapshot":%b,"position":%b}\n' % (
+        channel.encode("ascii"),
+        snapshot.data,
+        _encode(at),
+    )
+    return Standing(channel, _part(channel, at, snapshot.id), event)
 
 
 def _loss(joined: Joined, since: CursorPosition | None, *, began: bool) -> Gap | _Reason | None:

@@ -103,7 +103,10 @@ class Hub:
         )
         keys = self.services.keys
         self.engine = Engine(
-            self.services.follower, self.services.events.log, check_store=self.check_store
+            self.services.follower,
+            self.services.events.log,
+            check_store=self.check_store,
+            snapshots=self.services.context.snapshots,
         )
         self.inspector = Inspector(store, keys)
         self.tickets = Tickets(store, keys)

@@ -36,6 +36,14 @@
  * @property {string} reason   one word, such as `trimmed`
  * @property {string} [message]
  * @property {{epoch: string, offset: number}} [position] from where it goes on
+ * @property {boolean} [snapshot] a snapshot of the channel follows, which makes the reader whole
+ */
+
+/**
+ * @typedef {object} Snapshot  the state behind a channel; what was known before is replaced by it
+ * @property {string} channel
+ * @property {*} snapshot
+ * @property {{epoch: string, offset: number}} position the last publication that is part of it
  */
 
 /**
@@ -56,6 +64,7 @@
  * @property {string[]} channels
  * @property {(publication: Publication) => void} [onPublication]
  * @property {(gap: Gap) => void} [onGap]
+ * @property {(snapshot: Snapshot) => void} [onSnapshot]
  * @property {(change: StateChange) => void} [onState]
  * @property {(error: Error) => void} [onError] what a handler threw, or what could not be read
  * @property {string | (() => string|Promise<string>)} [token]
@@ -64,7 +73,10 @@
  *   have the token; without either the cookie of the page counts
  * @property {number} [recent]     how many past publications (100 at most) a channel begins with
  *   where no cursor says how far it was read
- * @property {string} [lastEventId] cursor of an earlier feed, to go on where it ended
+ * @property {boolean} [snapshot]  begin with the state behind the channels that have one, and have
+ *   it again after each gap; `recent` then counts for the other channels
+ * @property {string} [lastEventId] cursor of an earlier feed, to go on where it ended; there is no
+ *   snapshot then, for whoever has the cursor has the state of that moment
  * @property {typeof EventSource} [EventSource] for Node
  * @property {typeof fetch} [fetch]
  * @property {(action: () => void, ms: number) => *} [setTimeout]
@@ -239,6 +251,7 @@ export class Feed {
     source.onmessage = (event) => this.#publication(source, event);
     source.onerror = () => this.#failed(source);
     source.addEventListener("gap", (event) => this.#gap(source, event));
+    source.addEventListener("snapshot", (event) => this.#snapshot(source, event));
     source.addEventListener("auth-expiring", () => this.#expiring(source));
     source.addEventListener("close", (event) => this.#farewell(source, event));
   }
@@ -250,6 +263,11 @@ export class Feed {
     // Read last: while the ticket was fetched, the previous connection went on.
     if (this.#cursor) query.set("last_event_id", this.#cursor);
     if (this.#options.recent) query.set("recent", String(this.#options.recent));
+    if (this.#options.snapshot) {
+      query.set("snapshot", "1");
+      // A channel that was left and is followed again has no state here, whatever the cursor says.
+      if (this.#cursor) this.#fresh.forEach((channel) => query.append("anew", channel));
+    }
     return `${this.#base}/events?${query}`;
   }
 
@@ -367,10 +385,19 @@ export class Feed {
   #gap(source, event) {
     const gap = this.#read(source, event);
     if (!gap || !this.#channels.has(gap.channel)) return;
-    this.#offsets.set(gap.channel, gap.position?.offset ?? 0);
+    // Until the snapshot is here, a reader that is cut off comes back from before the gap.
+    if (!gap.snapshot) this.#offsets.set(gap.channel, gap.position?.offset ?? 0);
     // A channel that was just added is in no cursor yet: that is no loss.
     const added = this.#fresh.delete(gap.channel) && gap.reason === "absent";
     if (!added) this.#call(this.#options.onGap, gap);
+  }
+
+  #snapshot(source, event) {
+    const told = this.#read(source, event);
+    if (!told || !this.#channels.has(told.channel)) return;
+    this.#offsets.set(told.channel, told.position?.offset ?? 0);
+    this.#fresh.delete(told.channel);
+    this.#call(this.#options.onSnapshot, told);
   }
 
   #expiring(source) {

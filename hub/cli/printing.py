@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO
 import click
 import msgspec
 
-from clients import Delivery, Gap
+from clients import Delivery, Gap, Snapshot
 
 __all__ = ["EventPrinter", "HumanPrinter", "JsonPrinter", "event_time", "harmless"]
 
@@ -53,12 +53,16 @@ class EventPrinter(Protocol):
     def gap(self, gap: Gap) -> None:
         """Write that publications are missing here."""
 
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Write the state behind a channel."""
+
 
 class JsonPrinter:
     """One compact JSON object a line: ``channel``, ``epoch``, ``offset``, ``data``.
 
     ``skipped`` follows the offset where publications before this one were superseded.
-    A gap is ``{"channel": ..., "gap": {"after": ..., "position": ...}}``.
+    A gap is ``{"channel": ..., "gap": {"after": ..., "position": ...}}``; a snapshot has its
+    state as ``snapshot`` where an event has ``data``.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -79,6 +83,12 @@ class JsonPrinter:
         """Write that publications are missing here."""
         told = {"after": gap.after, "position": gap.position}
         self._line(_encode({"channel": gap.channel, "gap": told}))
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Write the state behind a channel, exactly as it came."""
+        at = snapshot.position
+        head = {"channel": snapshot.channel, "epoch": at.epoch, "offset": at.offset}
+        self._line(_encode(head)[:-1] + b',"snapshot":' + snapshot.raw + b"}")
 
     def _line(self, line: bytes) -> None:
         self._out.write(line.decode("utf-8", "replace") + "\n")
@@ -123,6 +133,16 @@ class HumanPrinter:
         goes_on = f"{gap.position.epoch}:{gap.position.offset}"
         text = f"-- gap: events of {gap.channel} may be missing{after}; going on at {goes_on} --"
         self._line(self._style(text, fg="red", bold=True))
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """Write the state behind a channel."""
+        self._line(
+            self._style(datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3], dim=True),
+            self._style(snapshot.channel, fg="cyan"),
+            self._style(str(snapshot.position.offset), dim=True),
+            self._style("snapshot", fg="yellow"),
+            _harmless(snapshot.raw.decode("utf-8", "replace")),
+        )
 
     def _style(self, text: str, **style: Any) -> str:  # noqa: ANN401 - click's own
         return click.style(text, **style) if self._colour else text

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import click
 
 from channels import Position
-from clients import Delivery, Gap, Subscriber
+from clients import Delivery, Gap, Snapshot, Subscriber
 
 from .options import parse_duration, url_option
 from .printing import EventPrinter, HumanPrinter, JsonPrinter, event_time
@@ -57,6 +57,11 @@ def _parse_since(_ctx: click.Context, _param: click.Parameter, value: str | None
     help="Begin in the past: after epoch:offset, with 'all' (or 0) that the log still has, "
     "or with what happened in the last 30s, 5m, 2h, 1d.",
 )
+@click.option(
+    "--snapshot",
+    is_flag=True,
+    help="Begin with the state behind each channel, and print it again after each gap.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One compact JSON object a line.")
 @click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after this many events.")
 @click.option(
@@ -67,6 +72,7 @@ def command(
     channels: tuple[str, ...],
     *,
     since: _Since,
+    snapshot: bool,
     as_json: bool,
     count: int | None,
     token: str,
@@ -81,18 +87,23 @@ def command(
     \b
     Examples:
       fanwire tail session:w1:s1 approvals:w1
+      fanwire tail approvals:w1 --snapshot
       fanwire tail log:git --since all --json -n 10 | jq .data
     """
     names = tuple(dict.fromkeys(channels))
     if isinstance(since, Position) and len(names) > 1:
         raise click.UsageError("a position belongs to one channel; --since all or 5m fits several")
+    if snapshot and since is not None:
+        raise click.UsageError(
+            "--snapshot begins with the present, --since in the past: choose one"
+        )
     if as_json and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is, whatever the locale
     printer = (
         JsonPrinter(sys.stdout) if as_json else HumanPrinter(sys.stdout, colour=_wants_colour())
     )
     hub = Subscriber(url, token=token, open_timeout_s=5.0)
-    asyncio.run(_tail(hub, names, since, printer, count))
+    asyncio.run(_tail(hub, names, since, printer, count, snapshot=snapshot))
 
 
 def _wants_colour() -> bool:
@@ -106,6 +117,8 @@ async def _tail(
     since: _Since,
     printer: EventPrinter,
     count: int | None,
+    *,
+    snapshot: bool,
 ) -> None:
     left = count if count is not None else sys.maxsize
     positions: dict[str, Position] = {}
@@ -117,9 +130,12 @@ async def _tail(
                 left, positions[channel] = await _print_past(hub, channel, since, printer, left)
                 if left == 0:
                     return
-        async for item in hub.subscribe(*channels, since=positions):
+        async for item in hub.subscribe(*channels, since=positions, snapshot=snapshot):
             if isinstance(item, Gap):
                 printer.gap(item)
+                continue
+            if isinstance(item, Snapshot):
+                printer.snapshot(item)
                 continue
             printer.event(item)
             left -= 1

@@ -13,7 +13,8 @@ that, because mounted in somebody's application it is the only word of a shutdow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -59,6 +60,7 @@ class EventsEndpoint:
         try:
             channels, identity, since = await self._understand(request)
             recent = _recent(request.query_params.get("recent", "0"))
+            snapshot = _snapshot(request.query_params.get("snapshot", "0"))
         except FanwireError as error:
             await _refusal(error, request)(scope, receive, send)
             return
@@ -66,7 +68,8 @@ class EventsEndpoint:
             await _stream(_nothing())(scope, receive, send)
             return
         feed = self._hub.new_feed(channels, identity)
-        await self._serve(feed, identity, since, recent, request, send)
+        joining = partial(feed.open, since, recent=recent, snapshot=snapshot)
+        await self._serve(feed, identity, joining, request, send)
 
     async def _understand(
         self, request: Request
@@ -81,19 +84,21 @@ class EventsEndpoint:
         identity = await self._hub.authenticator.identity_of_request(request)
         channels = [self._hub.access.to_subscribe(identity, name) for name in names]
         # What the browser remembers is newer than what stands in the address.
-        cursor = _header_text(request.headers, "last-event-id") or request.query_params.get(
-            "last_event_id", ""
-        )
+        cursor = _header_text(request.headers, "last-event-id")
+        anew: list[str] = []
+        if not cursor:
+            cursor = request.query_params.get("last_event_id", "")
+            anew = request.query_params.getlist("anew")
         if not cursor:
             return channels, identity, None
-        return channels, identity, decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
+        since = decode_cursor(cursor[:_MAX_CURSOR_CHARACTERS], names)
+        return channels, identity, {name: at for name, at in since.items() if name not in anew}
 
     async def _serve(
         self,
         feed: Feed,
         identity: Identity,
-        since: dict[str, CursorPosition] | None,
-        recent: int,
+        joining: Callable[[], Awaitable[None]],
         request: Request,
         send: Send,
     ) -> None:
@@ -107,7 +112,7 @@ class EventsEndpoint:
                 if identity.session:
                     hold = await hub.revocations.hold(identity)
                     hold.attach(feed)
-                await feed.open(since, recent=recent)
+                await joining()
             except FanwireError as error:
                 await _refusal(error, request)(request.scope, request.receive, send)
                 return
@@ -158,6 +163,17 @@ def _recent(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= _MAX_RECENT):
         raise BadRequest(f"expected recent=0 to recent={_MAX_RECENT}; got {text[:20]!r}")
     return int(text)
+
+
+def _snapshot(text: str) -> bool:
+    """Return whether a reader wants the state behind its channels.
+
+    Raises:
+        BadRequest: it is neither 0 nor 1.
+    """
+    if text not in {"0", "1"}:
+        raise BadRequest(f"expected snapshot=0 or snapshot=1; got {text[:20]!r}")
+    return text == "1"
 
 
 def _lender(scope: Scope) -> Lender | None:

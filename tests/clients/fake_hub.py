@@ -154,6 +154,11 @@ class FakeHub:
                     "offset": after,
                     "publications": self._after(channel, after),
                 }
+        wish = (request.get("data") or {}).get("snapshot")
+        if wish is True or (wish == "gap" and not result.get("recovered")):
+            # The state behind a channel: all that was said.
+            told = {"snapshot": self.logs[channel], "position": self._top(channel)}
+            result["data"] = told
         return {"subscribe": result}
 
     def _top(self, channel: str) -> dict[str, Any]:

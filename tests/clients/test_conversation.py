@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from channels import Catalogue, Position
-from channels.errors import BadRequest, HubError, UsageError
-from clients.conversation import Connected, Conversation, Joined, Over, Reply
-from clients.delivery import Delivery, Gap
+from channels.errors import BadRequest, HubError, NotAvailable, UsageError
+from clients.conversation import Connected, Conversation, Ended, Joined, Over, Reply
+from clients.delivery import Delivery, Gap, Snapshot
 
 CHANNEL = "log:x"
 
@@ -365,3 +365,95 @@ class Hub(RuleBasedStateMachine):
 
 Hub.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestConversationModel = Hub.TestCase
+
+
+# -- snapshots ------------------------------------------------------------------------------
+
+
+def joining(conversation: Conversation) -> tuple[dict[str, Any], int]:
+    """Return the subscribe request that goes out, and its id."""
+    (command,) = commands(conversation)
+    return command["subscribe"], command["id"]
+
+
+def told(id_: int, offset: int, **result: Any) -> bytes:
+    """Return a reply to it."""
+    at = {"epoch": "e", "offset": offset}
+    return json.dumps({"id": id_, "subscribe": {**at, "positioned": True, **result}}).encode()
+
+
+def state(offset: int, value: object = "state") -> dict[str, Any]:
+    """Return the data that tell a snapshot."""
+    return {"snapshot": value, "position": {"epoch": "e", "offset": offset}}
+
+
+def beginning() -> Conversation:
+    """Return a conversation that was told the state of the channel at offset 3."""
+    conversation = connected()
+    conversation.follow(CHANNEL, snapshot=True)
+    request, id_ = joining(conversation)
+    assert request["data"]["snapshot"] == "gap"
+    joined, snapshot = conversation.receive(told(id_, 3, data=state(3)))
+    assert joined == Joined(CHANNEL)
+    assert isinstance(snapshot, Snapshot)
+    assert (snapshot.data, snapshot.position) == ("state", Position("e", 3))
+    assert "Snapshot('log:x', e:3" in repr(snapshot)
+    return conversation
+
+
+def test_a_state_comes_first() -> None:
+    """What comes after it continues it."""
+    conversation = beginning()
+    push = {"push": {"channel": CHANNEL, "pub": {"offset": 4, "data": 1}}}
+    (delivery,) = conversation.receive(json.dumps(push).encode())
+    assert isinstance(delivery, Delivery)
+    assert delivery.position == Position("e", 4)
+
+
+def test_who_goes_on_needs_no_state() -> None:
+    """It asks for one in case it cannot, and takes none where it can."""
+    conversation = beginning()
+    conversation.start()
+    connect_, *_ = commands(conversation)
+    conversation.receive(json.dumps({"id": connect_["id"], "connect": {}}).encode())
+    request, id_ = joining(conversation)
+    assert (request["recover"], request["offset"], request["data"]["snapshot"]) == (True, 3, "gap")
+    pubs = [{"offset": 4, "data": 1}]
+    joined, delivery = conversation.receive(told(id_, 3, recovered=True, publications=pubs))
+    assert joined == Joined(CHANNEL)
+    assert isinstance(delivery, Delivery)
+
+
+def test_after_a_gap_there_is_a_state() -> None:
+    """The gap first, then what makes whole."""
+    conversation = beginning()
+    push = {"push": {"channel": CHANNEL, "unsubscribe": {"code": 2500, "reason": ""}}}
+    assert conversation.receive(json.dumps(push).encode()) == []
+    _, id_ = joining(conversation)
+    joined, gap, snapshot = conversation.receive(told(id_, 9, data=state(9)))
+    assert joined == Joined(CHANNEL)
+    assert gap == Gap(CHANNEL, Position("e", 3), Position("e", 9))
+    assert isinstance(snapshot, Snapshot)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        ({}, NotAvailable),
+        ({"data": {"snapshot": 1}}, HubError),
+        ({"data": "nothing"}, HubError),
+        ({"data": state(2)}, HubError),
+    ],
+)
+def test_a_hub_without_the_state_ends_the_channel(
+    result: dict[str, Any], kind: type[Exception]
+) -> None:
+    """Nobody goes on without the state it asked for."""
+    conversation = connected()
+    conversation.follow(CHANNEL, snapshot=True)
+    _, id_ = joining(conversation)
+    (ended,) = conversation.receive(told(id_, 3, **result))
+    assert isinstance(ended, Ended)
+    assert isinstance(ended.error, kind)
+    (command,) = commands(conversation)
+    assert command["unsubscribe"] == {"channel": CHANNEL}

@@ -44,7 +44,7 @@ def subscriber(hub: FakeHub, **options: Any) -> Subscriber:
     return Subscriber(hub.url, **options)
 
 
-async def take(subscription: Subscription, count: int) -> list[Any]:
+async def take(subscription: Subscription[Any], count: int) -> list[Any]:
     """Return the next items: the data of deliveries, and gaps as they are."""
     items = []
     for _ in range(count):

@@ -19,10 +19,13 @@ from channels.errors import StoreUnavailable
 from channels.ids import new_id
 from channels.position import Position
 from channels.publication import Publication, encode_body
-from hub.engine import Engine
+from hub.engine import Engine, Joined
 from hub.fanout import Fanout
 from hub.frame import Batch
+from hub.snapshot_reader import SnapshotReader
+from hub.wish import Wish
 from services.event_log import Appended, EventLog, Gap, Page, Recovered
+from services.snapshots import Snapshot, Snapshots
 
 __all__ = ["OPEN", "Reader", "Violation", "World", "at_once", "channel", "publication"]
 
@@ -71,6 +74,7 @@ class World:
         self.followed: dict[str, tuple[Any, Position]] = {}
         self.starts = 0
         self.stops = 0
+        self.snapshot_reads = 0
         #: Set to fail the calls of that name.
         self.failing: set[str] = set()
         #: Called in the middle of every slow call, with its name.
@@ -215,7 +219,26 @@ class World:
     def engine(self, linger_s: float = 1.0, fanout: Fanout | None = None) -> Engine:
         """Return an engine on this world; without a ``fanout`` subscribers are told at once."""
         fanout = fanout or at_once()
-        return Engine(self, self, linger_s=linger_s, fanout=fanout)  # type: ignore[arg-type]  # stands in for both
+        engine = Engine(self, self, linger_s=linger_s, fanout=fanout)  # type: ignore[arg-type]  # stands in for both
+        engine.snapshots = SnapshotReader(self.snapshots, pace_s=0)
+        return engine
+
+    # -- Snapshots -------------------------------------------------------------------------
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The state behind the undeclared channels: how much was published."""
+        snapshots = Snapshots()
+        snapshots.offer("undeclared", self.snapshot)
+        return snapshots
+
+    async def snapshot(self, channel: Channel) -> Snapshot:
+        """Return the state and its position, as one script would."""
+        self.snapshot_reads += 1
+        await self._turn("before snapshot")
+        snapshot = Snapshot(b"%d" % self.top.offset, self.top, self.top_id)
+        await self._turn("snapshot")
+        return snapshot
 
 
 def at_once() -> Fanout:
@@ -235,6 +258,8 @@ class Reader:
         self.stays = stays
         #: How many publications it wants to see when it joins without a position.
         self.recent = 0
+        #: Whether it wants the state behind the channel.
+        self.wish = Wish.NEVER
         #: Where it stands; None before it joined for the first time.
         self.position: Position | None = None
         self.id = ""
@@ -283,7 +308,10 @@ class Reader:
     async def join(self, channel: Channel) -> None:
         """Join, or come back from where it stands."""
         since = None if self.position is None else CursorPosition(self.position, self.id)
-        joined = await self.engine.join(channel, self, since, recent=self.recent)
+        joined = await self.engine.join(
+            channel, self, since, recent=self.recent, snapshot=self.wish
+        )
+        self._check_snapshot(joined, resumed=since is not None and joined.gap is None)
         self.inside = True
         self.wants_back.clear()
         if joined.gap is not None:
@@ -297,6 +325,21 @@ class Reader:
                 self.fail(f"recovered to {self.position}, told {joined.position}")
         self.position, self.id = joined.position, joined.id
         joined.release()
+
+    def _check_snapshot(self, joined: Joined, *, resumed: bool) -> None:
+        wanted = self.wish is Wish.ALWAYS or (self.wish is Wish.NEEDED and not resumed)
+        told = joined.snapshot
+        if (told is not None) != wanted:
+            self.fail(f"wished for {self.wish}, resumed: {resumed}, told {told}")
+        if told is None:
+            return
+        if told.data != b"%d" % told.position.offset:
+            self.fail(f"the state at {told.position} is not {told.data!r}")
+        here = joined.position
+        if told.position.epoch != here.epoch or told.position.offset < here.offset:
+            self.fail(f"the state at {told.position} does not go with {here}")
+        if not resumed and told.position != here:
+            self.fail(f"the state at {told.position} is not where it stands: {here}")
 
     def reload(self) -> None:
         """Forget where it stands, as a page does; it must not be inside."""

@@ -16,6 +16,7 @@ from random import Random
 
 from channels.errors import StoreUnavailable
 from hub.fanout import Fanout
+from hub.wish import Wish
 
 from .harness import Reader, Violation, World, channel
 
@@ -119,8 +120,13 @@ async def run_model(seed: int) -> int:
     stories = [
         _Story(world, Reader(engine, stays=random.random() < 0.4), random) for _ in range(_READERS)
     ]
+    wishes = Random(seed + 3)
+    for story in stories:
+        story.reader.wish = wishes.choice(list(Wish))
     for _ in range(_STEPS):
         _change_world(world, random)
+        if wishes.random() < 0.03:
+            world.failing ^= {"snapshot"}
         if random.random() < 0.1:  # as when it was kept long enough
             for room in engine.rooms.values():
                 room.tail.forget()

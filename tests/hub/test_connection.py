@@ -20,6 +20,8 @@ from channels.publication import Publication
 from hub.access import Access
 from hub.connection import Connection, ConnectionSettings
 from hub.effects import Close, Effect, Join, Leave, Publish, ReadHistory, Send
+from hub.wish import Wish
+from services.snapshots import Snapshot
 
 from .harness import OPEN, publication
 
@@ -417,6 +419,68 @@ def test_one_large_publication_is_in_the_reply() -> None:
     first, second = recovering().connection.joined(missed, Position("e1", 5), None)
     assert len(json.loads(first.data)["subscribe"]["publications"]) == 1
     assert json.loads(second.data)["push"]["pub"]["offset"] == 5
+
+
+# -- snapshots -----------------------------------------------------------------------------
+
+STATE = Snapshot(b'{"a":1}', Position("e1", 7), "id-7")
+
+
+@pytest.mark.parametrize(
+    ("data", "wish"),
+    [
+        ({"snapshot": True}, Wish.ALWAYS),
+        ({"snapshot": "gap"}, Wish.NEEDED),
+        ({"snapshot": False}, Wish.NEVER),
+        ({"an": "application's"}, Wish.NEVER),
+        (["snapshot"], Wish.NEVER),
+        (None, Wish.NEVER),
+    ],
+)
+def test_a_client_says_whether_it_wants_the_state(data: object, wish: Wish) -> None:
+    """In the data of its subscribe command; what else is there means nothing."""
+    [join] = Wire().connect().send({"id": 2, "subscribe": {"channel": "a", "data": data}})
+    assert isinstance(join, Join)
+    assert join.snapshot is wish
+
+
+@pytest.mark.parametrize(
+    "data", [{"snapshot": 1}, {"snapshot": "yes"}, {"snapshot": True, "snapshot_bytes": -1}]
+)
+def test_a_wish_that_makes_no_sense_is_error_107(data: object) -> None:
+    """And the channel is still to be had."""
+    wire = Wire().connect()
+    error = reply(wire.send({"id": 2, "subscribe": {"channel": "a", "data": data}}))["error"]
+    assert error["code"] == 107
+    assert [Join] == [type(e) for e in wire.send({"id": 3, "subscribe": {"channel": "a"}})]
+
+
+def test_the_reply_has_the_state_and_its_position() -> None:
+    """It counts as something that the client asked for, whatever its size."""
+    wire = Wire().connect()
+    wire.send({"id": 2, "subscribe": {"channel": "a", "data": {"snapshot": True}}})
+    [sent] = wire.connection.joined([], STATE.position, None, STATE)
+    assert isinstance(sent, Send)
+    assert sent.backlog
+    at = {"epoch": "e1", "offset": 7}
+    result = json.loads(sent.data)["subscribe"]
+    assert result["data"] == {"snapshot": {"a": 1}, "position": at}
+    assert (result["epoch"], result["offset"]) == ("e1", 7)
+
+
+def test_a_state_that_is_too_large_is_error_106() -> None:
+    """The client is out of the channel; one that takes more says so."""
+    settings = msgspec.structs.replace(SETTINGS, snapshot_bytes=6)
+    wire = Wire(settings=settings).connect()
+    wire.send({"id": 2, "subscribe": {"channel": "a", "data": {"snapshot": True}}})
+    effects = wire.connection.joined([], STATE.position, None, STATE)
+    assert Leave("a") == effects[0]
+    error = reply(effects)["error"]
+    assert (error["code"], "snapshot_bytes" in error["message"]) == (106, True)
+    more = {"snapshot": True, "snapshot_bytes": 7}
+    wire.send({"id": 3, "subscribe": {"channel": "a", "data": more}})
+    result = reply(wire.connection.joined([], STATE.position, None, STATE))
+    assert result["subscribe"]["data"]["snapshot"] == {"a": 1}
 
 
 # -- losing --------------------------------------------------------------------------------

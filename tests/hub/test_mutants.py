@@ -5,19 +5,26 @@ A check that cannot fail proves nothing.
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 import hub.engine as engine_module
 import hub.recovery as recovery_module
 import hub.room as room_module
+from channels.catalogue import Channel
 from channels.cursor import CursorPosition
 from channels.position import Position
 from channels.publication import Publication
 from hub.engine import Engine, Joined
 from hub.frame import Batch
 from hub.room import Member, Room
+from hub.snapshot_reader import SnapshotReader
 from hub.tail import Tail
+from hub.wish import Wish
 from services.event_log import Gap, Recovered
+from services.snapshots import Snapshot
 
 from .harness import Violation
 from .model import run_model
@@ -156,12 +163,59 @@ class ReadsBeforeEntering(Engine):
         since: CursorPosition | None = None,
         *,
         recent: int = 0,
+        snapshot: Wish = Wish.NEVER,
     ) -> Joined:
         """Leave a hole between the two."""
-        early = await super().join(channel, subscriber, since, recent=recent)  # type: ignore[arg-type]  # as given
+        early = await super().join(channel, subscriber, since, recent=recent, snapshot=snapshot)  # type: ignore[arg-type]  # as given
         self.leave("chat", subscriber)  # type: ignore[arg-type]  # as given
         late = await super().join(channel, subscriber)  # type: ignore[arg-type]  # as given
         return early._replace(member=late.member)
+
+
+class GoesOnFromTheRoom(Engine):
+    """Tells the state, and goes on from where the room was."""
+
+    async def join(self, *args: Any, **options: Any) -> Joined:
+        """Say what is not true of the state."""
+        joined = await super().join(*args, **options)
+        room = self.rooms.get("chat")
+        if joined.snapshot is None or room is None:
+            return joined
+        return joined._replace(position=room.position, id=room.id)
+
+
+class IgnoresTheEpoch(Engine):
+    """Takes a state of another history for one that continues what was read."""
+
+    async def join(self, *args: Any, **options: Any) -> Joined:
+        """Give the state to readers that resumed, whatever its epoch."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_module, "_lost_before", lambda *_: None)
+            return await super().join(*args, **options)
+
+
+class KeepsTheState(SnapshotReader):
+    """Tells everybody what it read first."""
+
+    kept: Snapshot | None = None
+
+    async def read(self, channel: Channel) -> Snapshot:
+        """Read once."""
+        if self.kept is None:
+            self.kept = await super().read(channel)
+        return self.kept
+
+
+class SharesWhatBegan(SnapshotReader):
+    """Gives whoever asks a read that began before."""
+
+    under_way: asyncio.Task[Snapshot] | None = None
+
+    async def read(self, channel: Channel) -> Snapshot:
+        """Wait for the read there is."""
+        if self.under_way is None or self.under_way.done():
+            self.under_way = asyncio.create_task(super().read(channel))
+        return await asyncio.shield(self.under_way)
 
 
 class StartsTooLate(Tail):
@@ -213,7 +267,8 @@ MEMBERS = [
     SettlesEarly,
 ]
 TAILS = [StartsTooLate, ReachesTooFar, StaysBehind, SurvivesGaps]
-ENGINES = [TrustsThePosition, ReadsBeforeEntering]
+ENGINES = [TrustsThePosition, ReadsBeforeEntering, GoesOnFromTheRoom, IgnoresTheEpoch]
+READERS = [KeepsTheState, SharesWhatBegan]
 
 
 async def _run_until_noticed() -> None:
@@ -257,5 +312,15 @@ async def test_broken_engines_are_noticed(
 ) -> None:
     """And one that reads the history at the wrong moment, or not at all."""
     monkeypatch.setattr("tests.hub.harness.Engine", broken)
+    with pytest.raises(Violation):
+        await _run_until_noticed()
+
+
+@pytest.mark.parametrize("broken", READERS)
+async def test_broken_readers_of_the_state_are_noticed(
+    broken: type[SnapshotReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that tells a state older than the room that its reader is in."""
+    monkeypatch.setattr("tests.hub.harness.SnapshotReader", broken)
     with pytest.raises(Violation):
         await _run_until_noticed()

@@ -19,14 +19,14 @@ for (const event of ['connected', 'connecting', 'disconnected', 'error'])
 
 const subscriptions = new Map();
 
-function subscribe({ channel, since }) {
+function subscribe({ channel, since, data }) {
   let subscription = subscriptions.get(channel);
   if (!subscription) {
-    subscription = client.newSubscription(channel, since ? { since } : {});
+    subscription = client.newSubscription(channel, { ...(since && { since }), ...(data && { data }) });
     subscription.on('publication', ({ offset, data, info }) =>
       say('publication', { offset, data, user: info?.client }));
-    subscription.on('subscribed', ({ recovered, wasRecovering, streamPosition }) =>
-      say('subscribed', { recovered, wasRecovering, position: streamPosition }));
+    subscription.on('subscribed', ({ recovered, wasRecovering, streamPosition, data: told }) =>
+      say('subscribed', { recovered, wasRecovering, position: streamPosition, data: told }));
     subscription.on('unsubscribed', ({ code }) => say('unsubscribed', { code }));
     subscription.on('error', ({ error }) => say('subscription error', { code: error.code }));
     subscriptions.set(channel, subscription);

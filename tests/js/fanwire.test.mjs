@@ -144,6 +144,47 @@ test("a channel that was just added is no gap, a later absence is", async () => 
   assert.deepEqual(seen.gaps, [absent]);
 });
 
+test("a snapshot is asked for where it is wanted, and what is in it is not told again", async () => {
+  await opened();
+  assert.equal(FakeEventSource.last.url.searchParams.has("snapshot"), false);
+  const snapshots = [];
+  const { feed, data } = await opened({ snapshot: true, onSnapshot: (told) => snapshots.push(told) });
+  const source = FakeEventSource.last;
+  assert.equal(source.url.searchParams.get("snapshot"), "1");
+  const told = { channel: "log:a", snapshot: { n: 7 }, position: { epoch: "e", offset: 7 } };
+  source.emit("snapshot", told, "c7");
+  assert.deepEqual(snapshots, [told]);
+  assert.equal(feed.lastEventId, "c7");
+  source.publish("log:a", 7, "in it");
+  source.publish("log:a", 8, "after it");
+  source.emit("snapshot", { ...told, channel: "log:other" }, "c8");
+  assert.deepEqual([data(), snapshots.length], [["after it"], 1]);
+});
+
+test("a channel that is followed again begins with its snapshot", async () => {
+  const { feed } = await opened({ snapshot: true, channels: ["log:a", "log:b"] });
+  FakeEventSource.last.publish("log:a", 3, "three", "a3,b1");
+  FakeEventSource.last.publish("log:b", 1, "one", "a3,b1");
+  feed.remove("log:b");
+  feed.add("log:b");
+  await settle();
+  const { searchParams } = FakeEventSource.last.url;
+  assert.equal(searchParams.get("last_event_id"), "a3,b1");
+  assert.deepEqual(searchParams.getAll("anew"), ["log:b"]);
+});
+
+test("who is cut off between a gap and its snapshot misses nothing of either", async () => {
+  const { seen, data } = await opened({ snapshot: true });
+  const source = FakeEventSource.last;
+  source.publish("log:a", 3, "three", "c3");
+  const gap = { channel: "log:a", reason: "trimmed", position: { epoch: "e", offset: 9 }, snapshot: true };
+  source.emit("gap", gap, "c3");
+  source.break();
+  source.open();
+  source.publish("log:a", 4, "four"); // the log had it after all
+  assert.deepEqual([seen.gaps, data()], [[gap], ["three", "four"]]);
+});
+
 test("the browser's own reconnect is left to the browser", async () => {
   const { feed, seen } = await opened();
   FakeEventSource.last.break();

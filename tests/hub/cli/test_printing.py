@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from channels import Catalogue, Position, encode_event, events
-from clients import Delivery, Gap
+from clients import Delivery, Gap, Snapshot
 from hub.cli.printing import HumanPrinter, JsonPrinter, event_time
 
 CREATED = events.NotificationCreated(
@@ -109,3 +109,20 @@ def test_what_carries_no_time_has_none(raw: bytes) -> None:
     assert event_time(delivery(raw)) is None
     assert event_time(delivery(b'{"time":"2026-05-01T12:00:00"}')) is None
     assert event_time(delivery(encode_event(CREATED))) == CREATED.time
+
+
+def test_a_state_is_harmless_too() -> None:
+    """What could move a cursor is shown as an escape to people, and kept for pipes."""
+    raw = '{"a":"\u2028"}'.encode()
+    snapshot = Snapshot("log:x", Position("e", 3), raw)
+    out = io.StringIO()
+    HumanPrinter(out, colour=False).snapshot(snapshot)
+    assert out.getvalue().split("  ", 1)[1] == 'log:x  3  snapshot  {"a":"\\u2028"}\n'
+    out = io.StringIO()
+    JsonPrinter(out).snapshot(snapshot)
+    assert json.loads(out.getvalue()) == {
+        "channel": "log:x",
+        "epoch": "e",
+        "offset": 3,
+        "snapshot": {"a": "\u2028"},
+    }

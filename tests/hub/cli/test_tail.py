@@ -40,6 +40,27 @@ async def test_prints_events_as_they_come(hub: FakeHub) -> None:
         assert await process.stderr.read() == b""
 
 
+async def test_the_state_comes_first(hub: FakeHub) -> None:
+    """And again after each gap; the past is another wish."""
+    await hub.publish("log:x", 1, 2)
+    arguments = ("tail", "log:x", "--snapshot", "--url", hub.url)
+    async with fanwire(*arguments, "--json", "-n", "1") as process:
+        first = json.loads(await line(process))
+        assert first == {"channel": "log:x", "epoch": "e", "offset": 2, "snapshot": [1, 2]}
+        hub.forget("log:x")
+        await hub.cut()
+        assert "gap" in json.loads(await line(process))
+        assert json.loads(await line(process))["snapshot"] == []
+        await hub.publish("log:x", 3)
+        assert json.loads(await line(process))["data"] == 3
+        assert await process.wait() == 0
+    async with fanwire(*arguments) as process:
+        assert (await line(process)).split("  ")[1:] == ["log:x", "1", "snapshot", "[3]"]
+    status, _, errors = await run(*arguments, "--since", "all")
+    assert status == 2
+    assert "choose one" in errors
+
+
 async def test_json_for_pipes_and_a_count(hub: FakeHub) -> None:
     """It ends by itself after so many."""
     async with fanwire("tail", "log:x", "--json", "-n", "2", "--url", hub.url) as process:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from channels.catalogue import Catalogue
+from channels.errors import StoreUnavailable
 from channels.identity import ANONYMOUS, Identity
 from hub.access import Access
 from hub.connection import ConnectionSettings
@@ -69,9 +70,17 @@ class HubServer:
         outbox_bytes: int,
         settings: ConnectionSettings,
         authenticate: Callable[[str], Identity],
+        insecure: bool = True,
     ) -> None:
         self.services = services
-        self.engine = Engine(services.follower, services.events.log, linger_s=0)
+        self._insecure = insecure
+        self.engine = Engine(
+            services.follower,
+            services.events.log,
+            linger_s=0,
+            check_store=self._check_store,
+            snapshots=services.context.snapshots,
+        )
         self.registry = Registry(limit)
         self.origins: OriginPolicy | _Nobody = OriginPolicy(insecure=True)
         self.authenticator: Identifying = _Anonymous()
@@ -88,12 +97,16 @@ class HubServer:
         """Where the clients connect."""
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
 
+    def _check_store(self) -> None:
+        if not self.services.store.ready:
+            raise StoreUnavailable("Redis is away")
+
     def new_driver(self, proved: Identity) -> Driver:
         """Return a driver, and keep it for the test to look at."""
         driver = Driver(
             engine=self.engine,
             events=self.services.events,
-            access=Access(self.services.catalogue, insecure=True),
+            access=Access(self.services.catalogue, insecure=self._insecure),
             authenticate=self._authenticate,
             settings=self._settings,
             outbox_bytes=self._outbox_bytes,
@@ -154,6 +167,7 @@ async def serve(
     port: int = 0,
     catalogue: Catalogue | None = None,
     direct: bool = True,
+    insecure: bool = True,
 ) -> AsyncIterator[HubServer]:
     """Serve a hub on loopback. Afterwards nothing may be left of any connection.
 
@@ -168,6 +182,7 @@ async def serve(
             outbox_bytes=outbox_bytes,
             settings=settings or ConnectionSettings(goodbye_timeout_s=0.5),
             authenticate=authenticate,
+            insecure=insecure,
         )
         endpoint = WebSocketEndpoint(hub)  # type: ignore[arg-type]  # stands in for a Hub
 

@@ -1,0 +1,642 @@
+"""The state behind a channel over WebSockets: nothing falls between it and what comes live.
+
+Writers add to counters, about a thousand times a second, while clients of every kind
+subscribe, leave, are cut and come back. Whatever a client believed at any position must have
+been true there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from random import Random
+from typing import Any
+
+import pytest
+from centrifuge import (
+    Client,
+    PublicationContext,
+    SubscribedContext,
+    SubscriptionEventHandler,
+)
+from websockets.exceptions import WebSocketException
+
+from channels.errors import NotAvailable, PermissionDenied
+from channels.identity import Identity
+from channels.position import Position
+from clients import Backoff, Delivery, Gap, Snapshot, Subscriber
+from hub.connection import ConnectionSettings
+from services.door import Services
+from tests.servers import ValkeyServer
+from tests.tally import Replay, Tally, catalogue, write
+
+from .server import HubServer, Peer, serve
+from .test_official_clients import js_client
+
+NAME = "tally:w1"
+CHANNEL = catalogue().find(NAME)
+#: Additions of one race, by this many writers, each of which rests so long between two.
+WRITERS, ADDITIONS, EVERY_S = 5, 400, 0.005
+
+
+@pytest.fixture(params=["direct", "asgi"])
+async def hub(request: pytest.FixtureRequest, valkey: ValkeyServer) -> AsyncIterator[HubServer]:
+    """A hub, over both ways a WebSocket can go."""
+    async with serve(valkey.url, catalogue=catalogue(), direct=request.param == "direct") as hub:
+        yield hub
+
+
+@pytest.fixture
+def tally(hub: HubServer) -> Tally:
+    """The counters of that hub."""
+    return Tally(hub.services.context)
+
+
+def wanted(wish: object = True, **since: Any) -> dict[str, Any]:
+    """Return the fields of a subscribe command that asks for the state."""
+    return {"data": {"snapshot": wish}, **since}
+
+
+# -- one client -----------------------------------------------------------------------------
+
+
+async def test_a_subscription_begins_with_the_state(hub: HubServer, tally: Tally) -> None:
+    """The reply has it with its position, and what comes afterwards comes after it."""
+    await tally.add(CHANNEL, "a", 3)
+    await tally.add(CHANNEL, "b", 4)
+    peer = await Peer.connect(hub.url)
+    result = await peer.subscribe(NAME, **wanted())
+    at = {"epoch": result["epoch"], "offset": 2}
+    assert result["data"] == {"snapshot": {"a": 3, "b": 4}, "position": at}
+    assert (result["offset"], "publications" in result) == (2, False)
+    await tally.add(CHANNEL, "a", 1)
+    assert await peer.offsets(1) == [3]
+    await peer.close()
+
+
+async def test_nobody_is_given_what_it_did_not_ask_for(hub: HubServer, tally: Tally) -> None:
+    """Neither without data nor with data that means nothing to the hub."""
+    peer = await Peer.connect(hub.url)
+    for data in ({}, {"snapshot": False}, {"other": 1}, [1], "snapshot", 7, None):
+        assert "data" not in await peer.subscribe(NAME, data=data)
+        await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    assert tally.reads == 0
+    await peer.close()
+
+
+async def test_a_wish_that_makes_no_sense_is_refused(hub: HubServer, tally: Tally) -> None:
+    """The client is told what can be asked, and goes on."""
+    peer = await Peer.connect(hub.url)
+    command = {"id": 2, "subscribe": {"channel": NAME, **wanted("yes")}}
+    error = (await peer.ask(command))["error"]
+    assert error["code"] == 107
+    assert '"gap"' in error["message"]
+    assert (await peer.subscribe(NAME, **wanted()))["data"]["snapshot"] == {}
+    await peer.close()
+
+
+async def test_a_channel_without_a_state_says_so(hub: HubServer, tally: Tally) -> None:
+    """Error 108, and the client is not in."""
+    peer = await Peer.connect(hub.url)
+    command = {"id": 2, "subscribe": {"channel": "chat", **wanted()}}
+    assert (await peer.ask(command))["error"]["code"] == 108
+    await hub.until(lambda: not hub.engine.rooms)
+    await peer.subscribe("chat")
+    await peer.close()
+
+
+async def test_who_recovers_gets_both(hub: HubServer, tally: Tally) -> None:
+    """What it missed and the state after it; with "gap" only what it missed."""
+    await tally.add(CHANNEL, "a", 1)
+    peer = await Peer.connect(hub.url)
+    epoch = (await peer.subscribe(NAME))["epoch"]
+    await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    for _ in range(3):
+        await tally.add(CHANNEL, "a", 1)
+    back = {"recover": True, "epoch": epoch, "offset": 1}
+    result = await peer.subscribe(NAME, **wanted(), **back)
+    assert result["recovered"]
+    assert [pub["offset"] for pub in result["publications"]] == [2, 3, 4]
+    assert result["data"] == {"snapshot": {"a": 4}, "position": {"epoch": epoch, "offset": 4}}
+    await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    result = await peer.subscribe(NAME, **wanted("gap"), **back)
+    assert result["recovered"]
+    assert len(result["publications"]) == 3
+    assert "data" not in result
+    await peer.close()
+
+
+@pytest.mark.parametrize("wish", [True, "gap"])
+async def test_after_a_gap_the_state_alone_makes_whole(
+    hub: HubServer, tally: Tally, wish: object
+) -> None:
+    """History was trimmed, or began anew: recovered is false and the state is there."""
+    for _ in range(5):
+        await tally.add(CHANNEL, "a", 1)
+    await hub.services.events.remove_history(NAME)
+    peer = await Peer.connect(hub.url)
+    top = (await hub.services.events.log.read(CHANNEL, limit=0)).top
+    for since in (Position(top.epoch, 2), Position("other", 5)):
+        result = await peer.subscribe(
+            NAME, **wanted(wish), recover=True, epoch=since.epoch, offset=since.offset
+        )
+        assert not result.get("recovered", False)
+        assert result["was_recovering"]
+        assert result["data"]["snapshot"] == {"a": 5}
+        assert (result["epoch"], result["offset"]) == (top.epoch, 5)
+        await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    await tally.add(CHANNEL, "a", 1)
+    await peer.close()
+
+
+async def test_what_changes_during_the_read_comes_after_it(hub: HubServer, tally: Tally) -> None:
+    """Changes before the script are in the state, those after it are told; each once."""
+    peer = await Peer.connect(hub.url)
+
+    async def add() -> None:
+        await tally.add(CHANNEL, "a", 1)
+
+    tally.before = tally.after = add
+    result = await peer.subscribe(NAME, **wanted())
+    assert result["data"]["snapshot"] == {"a": 1}
+    assert result["offset"] == 1
+    assert await peer.offsets(1) == [2]
+    await peer.close()
+
+
+async def test_a_state_too_large_for_a_reply_is_refused(hub: HubServer, tally: Tally) -> None:
+    """Error 106; the largest that is allowed fits in a message of 1 MiB with a recovery."""
+    limit = ConnectionSettings().snapshot_bytes
+    for _ in range(50):
+        await tally.add(CHANNEL, "a", 1)
+    tally.padding = limit
+    peer = await Peer.connect(hub.url)
+    error = (await peer.ask({"id": 2, "subscribe": {"channel": NAME, **wanted()}}))["error"]
+    assert error["code"] == 106
+    tally.padding = limit - 100
+    result = await peer.subscribe(NAME, **wanted(), recover=True, offset=0)
+    assert len(result["data"]["snapshot"]["padding"]) == limit - 100
+    assert len(result["publications"]) == 50
+    assert limit + ConnectionSettings().reply_bytes + 2 * 64 * 1024 <= 1024 * 1024
+    await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+    tally.padding = 4 * limit
+    more = {"data": {"snapshot": True, "snapshot_bytes": 5 * limit}}
+    assert len((await peer.subscribe(NAME, **more))["data"]["snapshot"]["padding"]) == 4 * limit
+    async with _our_reader(hub) as replay:
+        await replay.until_begun()
+    await peer.close()
+
+
+async def test_who_may_not_subscribe_sees_no_state(valkey: ValkeyServer) -> None:
+    """The state is behind the same rule as the channel, and is not even read."""
+
+    def authenticate(token: str) -> Identity:
+        return Identity(user=token, workspaces=frozenset({"w1" if token == "ann" else "w2"}))
+
+    async with serve(
+        valkey.url, catalogue=catalogue(), authenticate=authenticate, insecure=False
+    ) as hub:
+        tally = Tally(hub.services.context)
+        eve = await Peer.connect(hub.url, "eve")
+        error = (await eve.ask({"id": 2, "subscribe": {"channel": NAME, **wanted()}}))["error"]
+        assert (error["code"], tally.reads) == (103, 0)
+        ann = await Peer.connect(hub.url, "ann")
+        assert (await ann.subscribe(NAME, **wanted()))["data"]["snapshot"] == {}
+        await eve.close()
+        await ann.close()
+
+
+# -- what goes wrong ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "temporary"),
+    [(PermissionDenied("not yours"), 103, False), (ValueError("a bug"), 100, True)],
+)
+async def test_a_state_that_cannot_be_read(
+    hub: HubServer, tally: Tally, raised: Exception, code: int, temporary: bool
+) -> None:
+    """The client is told, is not in, and can try again over the same connection."""
+
+    async def fail() -> None:
+        raise raised
+
+    tally.before = fail
+    peer = await Peer.connect(hub.url)
+    error = (await peer.ask({"id": 2, "subscribe": {"channel": NAME, **wanted()}}))["error"]
+    assert (error["code"], error.get("temporary", False)) == (code, temporary)
+    assert "bug" not in error["message"]
+    await hub.until(lambda: not hub.engine.rooms)
+    tally.before = tally.after
+    assert (await peer.subscribe(NAME, **wanted()))["data"]["snapshot"] == {}
+    await peer.close()
+
+
+async def test_a_slow_read_holds_up_nobody_else(hub: HubServer, tally: Tally) -> None:
+    """Others subscribe to the same channel and hear of it while one waits for the state."""
+    gate, began = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        began.set()
+        await gate.wait()
+
+    tally.before = wait
+    slow, quick = await Peer.connect(hub.url), await Peer.connect(hub.url)
+    subscribing = asyncio.create_task(slow.subscribe(NAME, **wanted()))
+    await began.wait()
+    await quick.subscribe(NAME)
+    await tally.add(CHANNEL, "a", 1)
+    assert await quick.offsets(1) == [1]
+    gate.set()
+    assert (await subscribing)["data"]["snapshot"] == {"a": 1}
+    await tally.add(CHANNEL, "a", 1)
+    assert await slow.offsets(1) == [2]
+    await slow.close()
+    await quick.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_more_than_can_be_held_during_the_read(
+    hub: HubServer, tally: Tally, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What the state has was not missed; of the rest the client is told, and comes back for it."""
+    monkeypatch.setattr("hub.room.MAX_HELD_BYTES", 500)
+    await tally.add(CHANNEL, "a", 1)
+    steady = await Peer.connect(hub.url)
+    await steady.subscribe(NAME)
+
+    async def add() -> None:
+        setattr(tally, when, nothing)
+        for _ in range(20):
+            await tally.add(CHANNEL, "a", 1)
+        assert await steady.offsets(20) == list(range(2, 22))  # so the room was told
+
+    nothing = tally.before
+    setattr(tally, when, add)
+    peer = await Peer.connect(hub.url)
+    result = await peer.subscribe(NAME, **wanted())
+    if when == "before":
+        assert result["data"]["snapshot"] == {"a": 21}
+        await tally.add(CHANNEL, "a", 1)
+        assert await peer.offsets(1) == [22]
+    else:
+        assert result["data"]["snapshot"] == {"a": 1}
+        assert (await peer.next())["push"]["unsubscribe"]["code"] == 2500
+        back = {"recover": True, "epoch": result["epoch"], "offset": 1}
+        assert len((await peer.subscribe(NAME, **back))["publications"]) == 20
+    await steady.close()
+    await peer.close()
+
+
+async def test_who_leaves_during_the_read_leaves_nothing(valkey: ValkeyServer) -> None:
+    """A connection that is cut while it waits for the state is gone from the room at once."""
+    async with _hub_of(valkey) as hub:
+        tally = Tally(hub.services.context)
+        began = asyncio.Event()
+
+        async def wait() -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        tally.before = wait
+        peer = await Peer.connect(hub.url)
+        await peer.send({"id": 2, "subscribe": {"channel": NAME, **wanted()}})
+        await began.wait()
+        hub.cut()
+        hub.mend()
+        await hub.until(lambda: not hub.engine.rooms)
+        await peer.close()
+
+
+async def test_a_crowd_costs_a_few_reads(hub: HubServer, tally: Tally) -> None:
+    """A hundred clients that come at once share what is read."""
+    for _ in range(3):
+        await tally.add(CHANNEL, "a", 1)
+    peers = [await Peer.connect(hub.url) for _ in range(100)]
+    results = await asyncio.gather(*(peer.subscribe(NAME, **wanted()) for peer in peers))
+    assert [result["data"]["snapshot"] for result in results] == [{"a": 3}] * 100
+    assert tally.reads <= 20
+    await tally.add(CHANNEL, "a", 1)
+    assert [await peer.offsets(1) for peer in peers] == [[4]] * 100
+    await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def _counted(hub: HubServer, tally: Tally, replay: Replay) -> None:
+    """Compare what a reader believes in the end with what is so."""
+    truth = await tally.snapshot(CHANNEL)
+    await replay.until(truth.position)
+    replay.check(await tally.truth(CHANNEL))
+
+
+def _hub_of(valkey: ValkeyServer) -> contextlib.AbstractAsyncContextManager[HubServer]:
+    return serve(valkey.url, catalogue=catalogue())
+
+
+async def test_history_that_begins_anew_during_the_read(valkey: ValkeyServer) -> None:
+    """The server forgets everything between entering and reading: the new state is told."""
+    async with _hub_of(valkey) as hub:
+        tally = Tally(hub.services.context)
+        for _ in range(3):
+            await tally.add(CHANNEL, "a", 1)
+        steady = await Peer.connect(hub.url)
+        old = (await steady.subscribe(NAME))["epoch"]
+
+        async def lose() -> None:
+            tally.before = tally.after
+            await hub.services.store.execute("FLUSHALL")
+
+        tally.before = lose
+        async with _our_reader(hub) as replay:
+            await replay.until_begun()
+            assert (replay.counters, replay.offset) == ({}, 0)
+            await tally.add(CHANNEL, "b", 7)
+            await _counted(hub, tally, replay)
+        assert replay.epoch != old
+        # Everybody else in the room is told that history was lost.
+        assert (await steady.next())["push"]["unsubscribe"]["code"] == 2500
+        result = await steady.subscribe(NAME, **wanted(), recover=True, epoch=old, offset=3)
+        assert result["data"]["snapshot"] == {"b": 7}
+        await steady.close()
+
+
+async def test_a_log_that_lost_its_end_is_noticed_by_its_state(valkey: ValkeyServer) -> None:
+    """As after a failover: the state is older than the room, and everybody is told to look."""
+    async with _hub_of(valkey) as hub:
+        tally = Tally(hub.services.context)
+        for _ in range(5):
+            await tally.add(CHANNEL, "a", 1)
+        steady, late = await Peer.connect(hub.url), await Peer.connect(hub.url)
+        old = (await steady.subscribe(NAME))["epoch"]
+        store, keys = hub.services.store, hub.services.keys
+        [third] = (
+            await hub.services.events.log.read(CHANNEL, since=Position(old, 2), limit=1)
+        ).publications
+        await store.execute("XDEL", keys.log(CHANNEL), "4-0", "5-0")
+        await store.execute("HSET", keys.log_meta(CHANNEL), "o", 3, "i", third.id)
+        assert (await late.subscribe(NAME, **wanted()))["offset"] == 3
+        for peer, offset in ((steady, 5), (late, 3)):
+            assert (await peer.next())["push"]["unsubscribe"]["code"] == 2500
+            back = {"recover": True, "epoch": old, "offset": offset}
+            result = await peer.subscribe(NAME, **wanted(), **back)
+            assert not result.get("recovered", False)
+            assert result["epoch"] != old
+            assert result["data"]["position"] == {"epoch": result["epoch"], "offset": 3}
+            await peer.close()
+
+
+async def test_redis_restarts_between_entering_and_reading(
+    valkey_server: Callable[[], ValkeyServer],
+) -> None:
+    """The client is told to try again, or waits; then it has the state, and goes on live."""
+    server = valkey_server()
+    async with _hub_of(server) as hub:
+        tally = Tally(hub.services.context)
+        await tally.add(CHANNEL, "a", 1)
+
+        async def restart() -> None:
+            tally.before = tally.after
+            await asyncio.to_thread(server.crash)
+
+        tally.before = restart
+        async with _our_reader(hub) as replay:
+            await replay.until_begun()
+            await tally.add(CHANNEL, "a", 1)
+            await _counted(hub, tally, replay)
+
+
+# -- the race -------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _our_reader(hub: HubServer) -> AsyncIterator[Replay]:
+    """The Python subscriber; it comes back by itself."""
+    replay = Replay()
+    gaps: list[Gap] = []
+
+    async def read() -> None:
+        async with Subscriber(hub.url, backoff=Backoff(0.01, 0.05)) as subscriber:
+            async for item in subscriber.subscribe(NAME, snapshot=True):
+                match item:
+                    case Snapshot(position=at, data=data):
+                        replay.begin({"epoch": at.epoch, "offset": at.offset}, data)
+                    case Delivery(position=at, data=data):
+                        replay.change(at.offset, data)
+                    case Gap():
+                        gaps.append(item)
+
+    task = asyncio.create_task(read())
+    try:
+        yield replay
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+class _Handler(SubscriptionEventHandler):  # type: ignore[misc]  # untyped package
+    def __init__(self, replay: Replay) -> None:
+        self.replay = replay
+
+    async def on_subscribed(self, ctx: SubscribedContext) -> None:
+        self.replay.begin(ctx.data["position"], ctx.data["snapshot"])
+
+    async def on_publication(self, ctx: PublicationContext) -> None:
+        self.replay.change(ctx.pub.offset, ctx.pub.data)
+
+
+@contextlib.asynccontextmanager
+async def _official_python_reader(hub: HubServer) -> AsyncIterator[Replay]:
+    replay = Replay()
+    client = Client(hub.url, max_reconnect_delay=0.1)
+    subscription = client.new_subscription(
+        NAME, events=_Handler(replay), data={"snapshot": True}, min_resubscribe_delay=0.05
+    )
+    await client.connect()
+    await subscription.subscribe()
+    try:
+        yield replay
+    finally:
+        await client.disconnect()
+
+
+@contextlib.asynccontextmanager
+async def _official_js_reader(hub: HubServer) -> AsyncIterator[Replay]:
+    replay = Replay()
+    async with js_client(hub.url) as js:
+
+        async def read() -> None:
+            while True:
+                event = await js.next("subscribed", "publication")
+                if event["event"] == "subscribed":
+                    replay.begin(event["data"]["position"], event["data"]["snapshot"])
+                else:
+                    replay.change(event["offset"], event["data"])
+
+        await js.do("subscribe", channel=NAME, data={"snapshot": True})
+        await js.do("connect")
+        task = asyncio.create_task(read())
+        try:
+            yield replay
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+
+
+class _Restless:
+    """A client by hand that leaves, comes back and reconnects all the time."""
+
+    def __init__(self, hub: HubServer, seed: int) -> None:
+        self.hub = hub
+        self.random = Random(seed)
+        self.replay = Replay()
+        self.done = False
+
+    async def run(self) -> None:
+        """Connect again and again, each time from where it was or anew."""
+        while True:
+            with contextlib.suppress(OSError, WebSocketException, asyncio.IncompleteReadError):
+                peer = await Peer.connect(self.hub.url)
+                try:
+                    while await self._stay(peer):
+                        pass
+                finally:
+                    await peer.close()
+            await asyncio.sleep(0.01)
+
+    async def _stay(self, peer: Peer) -> bool:
+        """Subscribe and read for a while; return whether to go on over this connection."""
+        replay, random = self.replay, self.random
+        since = {}
+        if replay.counters is not None and random.random() < 0.7:
+            since = {"recover": True, "epoch": replay.epoch, "offset": replay.offset}
+        fields = {**wanted(random.choice([True, "gap"])), **since}
+        answer = await peer.ask({"id": 2, "subscribe": {"channel": NAME, **fields}})
+        if "error" in answer:  # the hub's subscriptions are cut just now
+            assert answer["error"]["temporary"]
+            await asyncio.sleep(0.01)
+            return True
+        result = answer["subscribe"]
+        pubs = result.get("publications", [])
+        if told := result.get("data"):
+            missed = [pub["offset"] for pub in pubs]
+            assert missed == list(range(replay.offset + 1, replay.offset + 1 + len(missed)))
+            replay.begin(told["position"], told["snapshot"])
+        else:
+            assert result["recovered"]
+        for pub in pubs:
+            replay.change(pub["offset"], pub["data"])
+        stay_s = random.uniform(0, 0.1) if not self.done else 3600
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(stay_s):
+                while True:
+                    push = (await peer.next())["push"]
+                    if "unsubscribe" in push:
+                        return True
+                    replay.change(push["pub"]["offset"], push["pub"]["data"])
+        if random.random() < 0.3:
+            return False
+        await peer.ask({"id": 3, "unsubscribe": {"channel": NAME}})
+        return True
+
+
+async def _disturb(hub: HubServer, random: Random) -> None:
+    """Cut everybody, or only the hub's subscriptions, again and again."""
+    while True:
+        await asyncio.sleep(random.uniform(0.05, 0.25))
+        if random.random() < 0.5:
+            hub.cut()
+            hub.mend()
+        else:
+            await hub.services.store.execute("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+async def _race(url: str, hub: HubServer, tally: Tally, readers: list[Replay]) -> None:
+    """Have the writers write while everything is disturbed; wait for the readers, check them."""
+    disturbing = asyncio.create_task(_disturb(hub, Random(7)))
+    async with Services.connect(url, catalogue=catalogue()) as other:
+        writers = [tally, Tally(other.context)]
+        await asyncio.gather(
+            *(
+                write(writers[i % 2], CHANNEL, seed=i, count=ADDITIONS, every_s=EVERY_S)
+                for i in range(WRITERS)
+            )
+        )
+    disturbing.cancel()
+    await asyncio.wait([disturbing])
+    truth = await tally.truth(CHANNEL)
+    top = (await hub.services.events.log.read(CHANNEL, limit=0)).top
+    assert len(truth) == top.offset + 1
+    for replay in readers:
+        await replay.until(top)
+        replay.check(truth)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+async def test_a_torn_state_would_be_noticed(hub: HubServer, tally: Tally, torn: bool) -> None:
+    """State and position that are not read in one script do not belong together for long."""
+    tally.torn = torn
+    replay = Replay()
+    writing = [
+        asyncio.create_task(write(tally, CHANNEL, seed=seed, count=200, every_s=0))
+        for seed in range(WRITERS)
+    ]
+    while not all(task.done() for task in writing):
+        snapshot = await tally.snapshot(CHANNEL)
+        at = snapshot.position
+        replay.begin({"epoch": at.epoch, "offset": at.offset}, json.loads(snapshot.data))
+    truth = await tally.truth(CHANNEL)
+    with pytest.raises(AssertionError) if torn else contextlib.nullcontext():
+        replay.check(truth)
+
+
+_READERS: dict[str, Callable[[HubServer], contextlib.AbstractAsyncContextManager[Replay]]] = {
+    "ours": _our_reader,
+    "centrifuge-python": _official_python_reader,
+    "centrifuge-js": _official_js_reader,
+}
+
+
+@pytest.mark.parametrize("kind", _READERS)
+async def test_what_clients_believe_was_true(
+    valkey: ValkeyServer, hub: HubServer, tally: Tally, kind: str
+) -> None:
+    """Cut and brought back at any moment, a client knows the state of every position it was at."""
+    async with _READERS[kind](hub) as one, _READERS[kind](hub) as other:
+        await _race(valkey.url, hub, tally, [one, other])
+        assert one.snapshots >= 1
+
+
+async def test_what_restless_clients_believe_was_true(
+    valkey: ValkeyServer, hub: HubServer, tally: Tally
+) -> None:
+    """The same by hand: with and without positions, both wishes, over new and old connections."""
+    clients = [_Restless(hub, seed) for seed in range(6)]
+    tasks = [asyncio.create_task(client.run()) for client in clients]
+    await _race(valkey.url, hub, tally, [])
+    for client in clients:
+        client.done = True
+    truth = await tally.truth(CHANNEL)
+    top = (await hub.services.events.log.read(CHANNEL, limit=0)).top
+    for client in clients:
+        await client.replay.until(top)
+        client.replay.check(truth)
+    for task in tasks:
+        task.cancel()
+    done, _ = await asyncio.wait(tasks)
+    for task in done:
+        if not task.cancelled():
+            task.result()
+    assert sum(client.replay.snapshots for client in clients) > 30
+
+
+async def test_a_channel_without_a_state_ends_the_iterator(hub: HubServer) -> None:
+    """Whoever wants a state from a channel that has none learns it."""
+    async with Subscriber(hub.url) as subscriber:
+        with pytest.raises(NotAvailable, match="has no snapshot"):
+            async with subscriber.subscribe("chat", snapshot=True):
+                pass
