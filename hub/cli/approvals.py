@@ -13,11 +13,11 @@ import click
 
 from channels.errors import Conflict
 from channels.ids import new_id
-from clients import Gap, RestClient, Subscriber
+from clients import Gap, RestClient, Snapshot, Subscriber
 
 from .interrupts import finish_first
 from .options import PATIENCE, api_key_option, url_option
-from .printing import HumanPrinter, JsonPrinter, harmless
+from .printing import EventPrinter, HumanPrinter, JsonPrinter, harmless
 
 __all__ = ["command"]
 
@@ -276,14 +276,25 @@ async def _watch(hub: Subscriber, workspace: str, count: int | None, as_json: bo
     )
     left = count if count is not None else sys.maxsize
     async with hub:
-        async for item in hub.subscribe(f"approvals:{workspace}"):
+        async for item in hub.subscribe(f"approvals:{workspace}", snapshot=True):
             if isinstance(item, Gap):
                 printer.gap(item)
-                continue
-            printer.event(item)
-            left -= 1
-            if left == 0:
-                return
+            elif isinstance(item, Snapshot):
+                _print_open(item, printer, as_json=as_json)
+            else:
+                printer.event(item)
+                left -= 1
+                if left == 0:
+                    return
+
+
+def _print_open(snapshot: Snapshot, printer: EventPrinter, *, as_json: bool) -> None:
+    """Print the gates that wait now: at the beginning, and after events were missed."""
+    if as_json:
+        printer.snapshot(snapshot)
+        return
+    for gate in snapshot.data["gates"]:
+        click.echo(_line(gate))
 
 
 def _client(url: str, token: str, api_key: str) -> RestClient:

@@ -141,7 +141,7 @@ class HumanPrinter:
             self._style(snapshot.channel, fg="cyan"),
             self._style(str(snapshot.position.offset), dim=True),
             self._style("snapshot", fg="yellow"),
-            _harmless(snapshot.raw.decode("utf-8", "replace")),
+            harmless(snapshot.raw.decode("utf-8", "replace")),
         )
 
     def _style(self, text: str, **style: Any) -> str:  # noqa: ANN401 - click's own

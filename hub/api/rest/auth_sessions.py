@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Meta
 from channels.errors import BadRequest, NotFound, PermissionDenied
 from channels.ids import Id
 from hub.api.rest.operation import Answer, Call, Operation
+from hub.login_cookie import clear_login_cookie, login_token_in, set_login_cookie
 from services.auth_session import AuthSession
 
 __all__ = ["AUTH_SESSIONS"]
@@ -27,7 +29,7 @@ class UserQuery(msgspec.Struct, frozen=True):
 
 
 class RevokeQuery(UserQuery, frozen=True):
-    """``keep`` is the id of the session that goes on."""
+    """``keep`` is the id of the session that goes on; "this" is the caller's own."""
 
     keep: str = ""
 
@@ -64,11 +66,30 @@ class Revoked(msgspec.Struct, frozen=True):
     sessions: list[str]
 
 
+#: Stands for the id of the session that the caller itself has.
+_THIS = "this"
+
+
 def _user(call: Call) -> str:
     asked = call.query.user
     if asked and call.caller.may(_ADMIN):
         return str(asked)
     return call.caller.actor(asked)
+
+
+def _session(call: Call, id_: str) -> str:
+    """Return the id that is meant."""
+    if id_ != _THIS:
+        return id_
+    if not call.caller.identity.session:
+        raise BadRequest("'this' is the caller's login session, and it has none: name one")
+    return call.caller.identity.session
+
+
+def _refuse_key(call: Call) -> None:
+    """Refuse an idempotency key where the reply holds a secret: replies are kept."""
+    if call.operation is not None:
+        raise BadRequest("this takes no Idempotency-Key: its reply holds a secret")
 
 
 async def list_auth_sessions(call: Call) -> Answer:
@@ -80,9 +101,7 @@ async def create_auth_session(call: Call) -> Answer:
     """Begin a login session of somebody whom the application has recognised."""
     if not call.caller.trusted:
         raise PermissionDenied("the application itself says who has logged in: use the API key")
-    if call.operation is not None:
-        # The reply holds a secret, and replies are kept.
-        raise BadRequest("a login has no Idempotency-Key: a second one does no harm")
+    _refuse_key(call)
     body: Login = call.body
     issued = await call.hub.services.auth_sessions.create(
         body.user,
@@ -97,22 +116,40 @@ async def create_auth_session(call: Call) -> Answer:
     return Answer(LoggedIn(token=issued.token, session=issued.session), 201)
 
 
+async def rotate_auth_session(call: Call) -> Answer:
+    """Give the caller's own login session a new secret."""
+    _refuse_key(call)
+    cookie = login_token_in(call.request)
+    header = call.request.headers.get("authorization", "").partition(" ")[2].strip()
+    token = header or cookie
+    if not call.caller.identity.session or not token:
+        raise BadRequest("only somebody with a login session has a secret to change")
+    issued = await call.hub.services.auth_sessions.rotate(token)
+    finish = None
+    if not header:
+        secure = call.request.url.scheme == "https"
+        finish = partial(set_login_cookie, issued=issued, secure=secure)
+    return Answer(LoggedIn(token=issued.token, session=issued.session), finish=finish)
+
+
 async def revoke_auth_session(call: Call) -> Answer:
     """End a login session."""
-    session = call.path["session"]
+    session = _session(call, call.path["session"])
     user = _user(call)
     revoked = await call.hub.services.auth_sessions.revoke(
         user, session, actor=call.caller.identity.user
     )
     if not revoked:
         raise NotFound(f"{user!r} has no login session {session!r}")
-    return Answer()
+    mine = session == call.caller.identity.session
+    return Answer(finish=clear_login_cookie if mine else None)
 
 
 async def revoke_auth_sessions(call: Call) -> Answer:
     """End all login sessions of a user."""
+    keep = _session(call, call.query.keep) if call.query.keep else ""
     revoked = await call.hub.services.auth_sessions.revoke_all(
-        _user(call), keep=call.query.keep, actor=call.caller.identity.user
+        _user(call), keep=keep, actor=call.caller.identity.user
     )
     return Answer(Revoked(revoked))
 
@@ -176,10 +213,26 @@ AUTH_SESSIONS = (
         path=_ALL + "/{session}",
         run=revoke_auth_session,
         summary="Log a user out somewhere",
-        description="Its connections on every node are closed for good (3503).",
+        description=(
+            "Its connections on every node are closed for good (3503). The session `this` is "
+            "the caller's own."
+        ),
         tenant=False,
         query=UserQuery,
         status=204,
         errors=(404,),
+    ),
+    Operation(
+        method="POST",
+        path=_ALL + "/rotate",
+        run=rotate_auth_session,
+        summary="Change the secret of one's login session",
+        description=(
+            "The old secret is no good from then on. Whoever logged in with the cookie gets "
+            "the new one as a cookie too."
+        ),
+        tenant=False,
+        result=LoggedIn,
+        answer_example=LoggedIn(token="ada~...", session=_EXAMPLE),  # noqa: S106 - a shape
     ),
 )

@@ -10,6 +10,7 @@ from channels.errors import BadRequest, PermissionDenied, Unauthorized
 from channels.identity import ANONYMOUS, Identity
 from channels.ids import check_id
 from hub.auth import check_api_key
+from hub.login import check_same_site
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -92,8 +93,11 @@ async def caller_of(hub: Hub, request: Request) -> Caller:
     Raises:
         Unauthorized: nobody vouches for the caller.
         BadRequest: there is a token in the address.
+        PermissionDenied: a foreign page may have caused it.
         StoreError: it could not be looked up.
     """
+    # A browser sends cookies on behalf of any page.
+    check_same_site(request)
     insecure = hub.settings.insecure
     if "x-api-key" in request.headers or _has_key(request):
         check_api_key(hub.settings, request)

@@ -56,6 +56,7 @@ class Call(NamedTuple):
     """
 
     hub: Hub
+    request: Request
     caller: Caller
     path: dict[str, str]
     query: Any
@@ -81,8 +82,8 @@ class Answer(NamedTuple):
     location: str = ""
     #: Cursor of the next page, for its link.
     next: str = ""
-    #: Cookies and the like.
-    headers: dict[str, str] | None = None
+    #: What else the response needs: cookies.
+    finish: Callable[[Response], None] | None = None
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +133,7 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
         raw = b"" if decode is None else await read_body(request, hub.settings.max_api_body_bytes)
         call = Call(
             hub=hub,
+            request=request,
             caller=caller,
             path=path,
             query=_decode_query(operation.query, asked),
@@ -234,7 +236,14 @@ async def _abandon(call: Call, root: str, id_: str) -> None:
 
 
 def _response(operation: Operation, answer: Answer, request: Request) -> Response:
-    headers = {"Cache-Control": "no-store", **(answer.headers or {})}
+    response = _plain_response(operation, answer, request)
+    if answer.finish is not None:
+        answer.finish(response)
+    return response
+
+
+def _plain_response(operation: Operation, answer: Answer, request: Request) -> Response:
+    headers = {"Cache-Control": "no-store"}
     if answer.version is not None:
         headers["ETag"] = etag(answer.version)
         # Kept by whoever asked, but asked about each time.

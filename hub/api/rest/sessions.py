@@ -13,7 +13,7 @@ from channels.events import Message
 from channels.ids import Id, new_id
 from hub.api.rest.operation import Answer, Call, Operation, PageQuery
 from services.page import Page
-from services.session_manager import SessionSummary
+from services.session_summary import SessionSummary
 from services.working_memory import WorkingMemoryState
 
 __all__ = ["SESSIONS"]

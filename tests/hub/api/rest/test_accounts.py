@@ -76,3 +76,39 @@ async def test_login_sessions(hub: Served) -> None:
         assert len(rest.json()["sessions"]) == 1
         left = (await app.get("/v1/auth/sessions", params={"user": "ann"})).json()["items"]
         assert [one["id"] for one in left] == [laptop]
+
+
+async def test_somebody_who_logged_in(hub: Served) -> None:
+    """The secret calls operations, changes itself, and ends itself; foreign pages cannot."""
+    async with hub.client(headers={"X-API-Key": API_KEY}) as app, hub.client() as browser:
+        login = {"user": "ann", "workspaces": ["w1"], "scopes": ["sessions:write"]}
+        token = (await app.post("/v1/auth/sessions", json=login)).json()["token"]
+        ours = {"Authorization": f"Bearer {token}"}
+        made = await browser.post("/v1/sessions", json={"id": "s1"}, headers=ours)
+        assert made.json()["user_id"] == "ann"
+
+        browser.cookies.set("fanwire_session", token, domain="127.0.0.1")
+        body = {"current_task": "t"}
+        # No origin, a foreign one, our own.
+        assert (await browser.patch("/v1/sessions/s1", json=body)).status_code == 403
+        foreign = {"Origin": "https://evil.example"}
+        answer = await browser.patch("/v1/sessions/s1", json=body, headers=foreign)
+        assert answer.status_code == 403
+        page = {"Origin": hub.url}
+        assert (await browser.patch("/v1/sessions/s1", json=body, headers=page)).status_code == 200
+        assert (await browser.get("/v1/sessions/s1")).status_code == 200
+
+        rotated = await browser.post("/v1/auth/sessions/rotate", headers=page)
+        assert rotated.status_code == 200
+        assert browser.cookies["fanwire_session"] == rotated.json()["token"] != token
+        assert (await browser.get("/v1/sessions/s1")).status_code == 200
+        async with hub.client(headers=ours) as old:
+            assert (await old.get("/v1/sessions/s1")).status_code == 401
+        key = {**page, "Idempotency-Key": "k"}
+        assert (await browser.post("/v1/auth/sessions/rotate", headers=key)).status_code == 400
+
+        gone = await browser.delete("/v1/auth/sessions/this", headers=page)
+        assert gone.status_code == 204
+        assert "fanwire_session" not in browser.cookies
+        late = await app.delete("/v1/auth/sessions/this", params={"user": "ann"})
+        assert late.status_code == 400
