@@ -34,6 +34,7 @@ from tests.tally import Replay, Tally, catalogue, write
 
 from .server import HubServer, Peer, serve
 from .test_official_clients import js_client
+from .test_websocket import commands, raw_socket
 
 NAME = "tally:w1"
 CHANNEL = catalogue().find(NAME)
@@ -321,6 +322,26 @@ async def test_a_crowd_costs_a_few_reads(hub: HubServer, tally: Tally) -> None:
     await tally.add(CHANNEL, "a", 1)
     assert [await peer.offsets(1) for peer in peers] == [[4]] * 100
     await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def test_asking_without_reading_costs_bounded_memory(hub: HubServer, tally: Tally) -> None:
+    """A client that asks for the state again and again is not given more than it reads."""
+    tally.padding = 500_000
+    pairs = [
+        (
+            {"id": 2 * number, "subscribe": {"channel": NAME, **wanted()}},
+            {"id": 2 * number + 1, "unsubscribe": {"channel": NAME}},
+        )
+        for number in range(1, 100)
+    ]
+    async with raw_socket(hub, receive_bytes=4_096) as greedy:
+        asked = commands({"id": 1, "connect": {}}, *(each for pair in pairs for each in pair))
+        await asyncio.get_running_loop().sock_sendall(greedy, asked)
+        await hub.until(lambda: len(hub.drivers[-1].outbox) > 1 << 20)
+        reads = tally.reads
+        await asyncio.sleep(0.3)  # as long as several more would take
+        assert tally.reads == reads < 20
+        assert len(hub.drivers[-1].outbox) < (1 << 20) + 600_000
 
 
 async def _counted(hub: HubServer, tally: Tally, replay: Replay) -> None:
