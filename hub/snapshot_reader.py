@@ -30,8 +30,10 @@ TIMEOUT_S = 5.0
 #: Bytes of a snapshot that anybody gets; a client of the bidirectional protocol that does not
 #: ask for it gets less, see ``ConnectionSettings.snapshot_bytes``.
 MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024
-#: Readers answered a turn of the loop, each with a large reply to write (``recovery.py``).
+#: Readers answered a turn of the loop, and bytes that their replies may have together: writing
+#: them takes a few milliseconds, which live delivery has to wait for, and sockets drain between.
 _BATCH = 32
+_BATCH_BYTES = 4 * 1024 * 1024
 
 
 class _SnapshotFailed(StoreUnavailable):
@@ -152,8 +154,9 @@ class SnapshotReader:
         except FanwireError as error:
             reading.fail(waiting, error)
         else:
-            for start in range(0, len(waiting), _BATCH):
-                for waiter in waiting[start : start + _BATCH]:
+            batch = max(1, min(_BATCH, _BATCH_BYTES // len(snapshot.data)))
+            for start in range(0, len(waiting), batch):
+                for waiter in waiting[start : start + batch]:
                     if not waiter.done():
                         waiter.set_result(snapshot)
                 await asyncio.sleep(0)
@@ -174,6 +177,8 @@ class SnapshotReader:
         except Exception as error:
             _log.exception("the snapshot of %r failed", channel.name)
             raise _SnapshotFailed(f"{type(error).__name__}: {error}") from error
+        if not snapshot.data:
+            raise _SnapshotFailed(f"the snapshot of {channel.name!r} is no JSON: it is empty")
         if len(snapshot.data) > MAX_SNAPSHOT_BYTES:
             raise LimitExceeded(
                 f"the snapshot of {channel.name!r} is {len(snapshot.data)} bytes; at most "

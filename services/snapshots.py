@@ -23,8 +23,10 @@ class Snapshot(NamedTuple):
     id: str
 
 
-#: Reads the snapshot of a channel; raises ``StoreError`` when it cannot, and
-#: ``PermissionDenied`` or ``BadRequest`` where there is none to be had.
+#: Reads the snapshot of a channel, in one script and in less than 5 seconds. Keep it small: what
+#: is larger than 640 KiB is refused to clients that do not say that they take more, and what is
+#: larger than 4 MiB to everybody. Raises ``StoreError`` when it cannot be read, and a
+#: ``RequestError`` where there is none to be had.
 Snapshotter: TypeAlias = Callable[[Channel], Awaitable[Snapshot]]
 
 

@@ -174,6 +174,35 @@ async def test_a_state_can_be_too_large(state: State) -> None:
     await reader.close()
 
 
+async def test_a_snapshot_is_json(state: State) -> None:
+    """Nothing is none: a reply with it could not be read."""
+
+    async def tell() -> Snapshot:
+        return Snapshot(b"", Position("e1", 1), "id")
+
+    reader = state.reader()
+    state.answer = tell
+    with pytest.raises(StoreError, match="no JSON"):
+        await reader.read(channel())
+    await reader.close()
+
+
+async def test_large_states_are_told_a_few_a_turn(state: State) -> None:
+    """So that others get their turn, and sockets can drain."""
+
+    async def tell() -> Snapshot:
+        return Snapshot(b"0" * 2_000_000, Position("e1", 1), "id")
+
+    reader = state.reader()
+    state.answer = tell
+    tasks = [asyncio.create_task(reader.read(channel())) for _ in range(20)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert 0 < sum(task.done() for task in tasks) < 20
+    await asyncio.gather(*tasks)
+    assert state.reads == 1
+    await reader.close()
+
+
 async def test_nothing_is_asked_while_redis_is_away(state: State) -> None:
     """Whoever asks then is told at once."""
     snapshots = Snapshots()
