@@ -110,6 +110,11 @@ class TokenVerifier:
             TokenExpired: it was good and its time is over.
             Unauthorized: it is not one of ours.
         """
+        if is_login_token(token) and not self._insecure:
+            raise Unauthorized(
+                "the token of a login session comes with the request or the handshake, as a "
+                "cookie or as 'Authorization: Bearer'; here a JSON web token is expected"
+            )
         if self._secret is None:
             if self._insecure:
                 return ANONYMOUS

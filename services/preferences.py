@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -32,6 +32,7 @@ from services.documents import (
     patch_terms,
     version_pieces,
 )
+from services.store.port import Reply
 from services.store.script import load_script
 
 __all__ = ["Preferences", "PreferencesState"]
@@ -106,8 +107,12 @@ class Preferences(Generic[T]):
 
         The version is that of the user's own. Raises like :meth:`get`.
         """
-        own = await self._read(check_id(user, "user"))
-        shared = await self._read("")
+        keys = (self._key(check_id(user, "user")), self._key(""))
+        found = await self._context.store.pipeline([("HGETALL", key) for key in keys])
+        for reply in found:
+            if isinstance(reply, Exception):
+                raise reply
+        own, shared = (Document.read(cast(Reply, reply)) for reply in found)
         return self._state(own, merge(self._defaults, shared.values))
 
     async def patch(
@@ -214,6 +219,10 @@ class Preferences(Generic[T]):
 
     def _state(self, document: Document, defaults: Mapping[str, object]) -> PreferencesState[T]:
         values = merge(defaults, document.values)
+        if issubclass(self._shape, msgspec.Struct):
+            # Also for one that forbids what it does not know.
+            known = {field.encode_name for field in msgspec.structs.fields(self._shape)}
+            values = {name: value for name, value in values.items() if name in known}
         changed = document.meta.get("t")
         try:
             converted = msgspec.convert(values, self._shape)

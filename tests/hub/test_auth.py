@@ -148,3 +148,13 @@ def test_the_api_key_opens_the_api() -> None:
     with pytest.raises(Unauthorized, match="api_key is not set"):
         check_api_key(Settings(), _asking(x_api_key="key"))
     check_api_key(Settings(insecure=True), _asking())
+
+
+def test_a_login_token_in_the_wrong_place_is_told_where_it_belongs() -> None:
+    """And nothing of it is repeated."""
+    text = f"ann~{'s' * 16}.{'x' * 43}"
+    for verifier in (_verifier(), TokenVerifier(None)):
+        with pytest.raises(Unauthorized, match="comes with the request") as caught:
+            verifier.verify(text)
+        assert "xxx" not in str(caught.value)
+    assert TokenVerifier(None, insecure=True).verify(text) == ANONYMOUS

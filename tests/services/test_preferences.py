@@ -22,7 +22,7 @@ class Mail(msgspec.Struct):
     hour: int = 8
 
 
-class Taste(msgspec.Struct):
+class Taste(msgspec.Struct, forbid_unknown_fields=True):
     """What a program knows of."""
 
     theme: str = "light"
