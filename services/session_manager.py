@@ -375,9 +375,9 @@ def _check_user(user: str | None) -> None:
 
 
 def _ms(seconds: int, what: str) -> int:
-    if not 1 <= seconds <= MAX_AGE_S:
-        raise BadRequest(f"{what} must be 1 to {MAX_AGE_S} seconds; got {seconds}")
-    return int(seconds) * 1000
+    if not isinstance(seconds, int) or not 1 <= seconds <= MAX_AGE_S:
+        raise BadRequest(f"{what} must be 1 to {MAX_AGE_S} whole seconds; got {seconds!r}")
+    return seconds * 1000
 
 
 def _not_found(session: str) -> NotFound:

@@ -180,10 +180,11 @@ class SessionScripts:
         keys = [*self._state, *self._sets(owner)]
         body = self._events(event, now).deleted()
         args: list[Argument] = [owner, self._session, self._member, *body]
+        script, run = load_script("session_delete"), self._context.changes.run
         try:
-            return await self._once("session_delete", keys, args, event, now)
+            return await run(script, self._channel, keys, args, event=event, now_ms=now)
         except OutcomeUnknown:
-            again = await self._once("session_delete", keys, args, event, now)
+            again = await run(script, self._channel, keys, args, event=event, now_ms=now)
             return Outcome(Code.DONE, []) if again.code == Code.MISSING else again
 
     async def expire(self, owner: str) -> Outcome:
@@ -259,14 +260,8 @@ class SessionScripts:
     async def _run(
         self, name: str, keys: Sequence[str], args: Sequence[Argument], *, event: str, now: int
     ) -> Outcome:
+        script, run = load_script(name), self._context.changes.run
         try:
-            return await self._once(name, keys, args, event, now)
+            return await run(script, self._channel, keys, args, event=event, now_ms=now)
         except OutcomeUnknown:
-            return await self._once(name, keys, args, event, now)
-
-    async def _once(
-        self, name: str, keys: Sequence[str], args: Sequence[Argument], event: str, now: int
-    ) -> Outcome:
-        return await self._context.changes.run(
-            load_script(name), self._channel, keys, args, event=event, now_ms=now
-        )
+            return await run(script, self._channel, keys, args, event=event, now_ms=now)

@@ -270,9 +270,9 @@ async def test_an_end_that_nobody_told_leaves_nothing_due(sessions, context, han
     assert await types_of(context, "w1", "s1") == ["created"]
 
 
-@pytest.mark.parametrize("seconds", [0, -1, MAX_AGE_S + 1])
+@pytest.mark.parametrize("seconds", [0, -1, 1.5, MAX_AGE_S + 1])
 async def test_times_that_cannot_be(sessions, seconds):
-    """Not in the past, not in another age."""
+    """Not in the past, not in another age, not between two seconds."""
     await sessions.create_session("s1", "ada")
     for call in (
         sessions.create_session("s2", "ada", idle_ttl_s=seconds),
