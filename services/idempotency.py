@@ -52,8 +52,8 @@ class _Note(msgspec.Struct, frozen=True):
     reply: KeptReply | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Note).decode
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Note).decode
 
 
 def operation_id(caller: str, key: str) -> str:

@@ -21,10 +21,17 @@ from channels.errors import (
 )
 from services import approval_store
 from services.gate import AlreadyDecided
+from services.store.port import Store
 
 from .approval_support import Stage
 
 ARGS = {"to": "ann@example.com", "amount": 5}
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 @pytest.fixture

@@ -11,10 +11,17 @@ import pytest
 from channels.errors import RequestError
 from channels.position import Position
 from channels.reduce_approvals import OpenApprovals, OpenGate
+from services.store.port import Store
 
 from .approval_support import Stage
 
 FIELDS = OpenGate.__struct_fields__
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 async def snapshot(stage, workspace="w1"):

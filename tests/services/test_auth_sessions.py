@@ -10,9 +10,16 @@ from channels.errors import BadRequest, OutcomeUnknown, Unauthorized
 from services.auth_session import Record
 from services.auth_sessions import AuthSessions, _records, install
 from services.login_token import LoginToken
+from services.store.port import Store
 from services.store.script import load_script
 
 from .accounts import HandClock, calls, context_of, told
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 @pytest.fixture

@@ -10,11 +10,17 @@ import pytest
 from channels.errors import StoreUnavailable
 from services import clock as module
 from services.clock import Clock
-from services.store.tcp import TcpStore
+from services.store.port import Store
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 @pytest.mark.parametrize("skew_s", [-3_600, 0, 45.5])
-async def test_a_wrong_clock_is_corrected(store: TcpStore, skew_s: float) -> None:
+async def test_a_wrong_clock_is_corrected(store: Store, skew_s: float) -> None:
     """Whatever this machine believes, the server's time holds."""
     clock = Clock(store, now=lambda: time.time() + skew_s)
     await clock.measure()
@@ -22,7 +28,7 @@ async def test_a_wrong_clock_is_corrected(store: TcpStore, skew_s: float) -> Non
     assert abs(clock.offset_ms + skew_s * 1000) < 1_000
 
 
-async def test_a_right_clock_is_left_alone(store: TcpStore) -> None:
+async def test_a_right_clock_is_left_alone(store: Store) -> None:
     """Half of a round trip is no reason to turn it."""
     clock = Clock(store)
     await clock.measure()

@@ -15,8 +15,15 @@ from channels.errors import (
     VersionConflict,
 )
 from services.onboarding import Onboarding, install
+from services.store.port import Store
 
 from .accounts import HandClock, calls, context_of, told
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 @pytest.fixture

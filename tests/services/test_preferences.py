@@ -11,8 +11,15 @@ import pytest
 from channels.errors import BadRequest, LimitExceeded, VersionConflict
 from services.documents import merge
 from services.preferences import Preferences
+from services.store.port import Store
 
 from .accounts import HandClock, calls, context_of, told
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 class Mail(msgspec.Struct):

@@ -11,10 +11,16 @@ from channels.errors import BadRequest, NotFound, StoreUnavailable
 from services.context import Context
 from services.session_manager import MAX_AGE_S, SessionManager
 from services.session_settings import DAY_MS
+from services.store.port import Store
 from services.store.script import Script, load_script
-from services.store.tcp import TcpStore
 
 from .session_support import Hand, events_of, make_context, replay, stored, types_of
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def hand() -> Hand:
 
 
 @pytest.fixture
-def context(store: TcpStore, hand: Hand) -> Context:
+def context(store: Store, hand: Hand) -> Context:
     """The ground of the services."""
     return make_context(store, hand)
 
@@ -209,12 +215,12 @@ async def test_many_sweepers_tell_one_end(sessions, store, context, hand):
         assert await types_of(context, "w1", id) == ["created", "expired"]
 
 
-async def test_a_sweeper_that_runs_ends_sessions_by_the_clock(store, valkey):
+async def test_a_sweeper_that_runs_ends_sessions_by_the_clock(tcp_store, store):
     """With the real clock, waited for by the event itself."""
     context = make_context(store)
     told = Told()
     channel = context.catalogue.find("session:w1:s1")
-    await store.listen(context.keys.pubsub(channel), told)
+    await tcp_store.listen(context.keys.pubsub(channel), told)
     sweeping = asyncio.create_task(context.sweeper.run())
     try:
         begun = await SessionManager(context, "w1").create_session("s1", "ada", idle_ttl_s=1)

@@ -22,6 +22,7 @@ from services.context import Context
 from services.door import Services
 from services.session_manager import SessionManager
 from services.session_settings import TAKEN, SessionSettings, Trimmed
+from services.store.port import Store
 from services.store.tcp import TcpStore
 from services.working_memory import WorkingMemoryState
 
@@ -40,13 +41,19 @@ NOON = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 
 
 @pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
+
+
+@pytest.fixture
 def hand() -> Hand:
     """The hand of the clock."""
     return Hand()
 
 
 @pytest.fixture
-def context(store: TcpStore, hand: Hand) -> Context:
+def context(store: Store, hand: Hand) -> Context:
     """The ground of the services."""
     return make_context(store, hand)
 

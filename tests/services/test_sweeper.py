@@ -10,8 +10,8 @@ import pytest
 from channels.errors import StoreUnavailable
 from services.clock import Clock
 from services.store.keys import Keys
+from services.store.port import Store
 from services.store.script import Script
-from services.store.tcp import TcpStore
 from services.sweeper import Sweeper
 
 END = Script(
@@ -26,10 +26,16 @@ END = Script(
 )
 
 
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Of each kind: a service must not see a difference."""
+    return any_store
+
+
 class World:
     """Things that end, under roots, by a time that the test sets."""
 
-    def __init__(self, store: TcpStore, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
         self.keys = keys
         self.now_ms = 1_000_000
@@ -75,7 +81,7 @@ class World:
 
 
 @pytest.fixture
-def world(store: TcpStore, keys: Keys) -> World:
+def world(store: Store, keys: Keys) -> World:
     """A world on a real server."""
     return World(store, keys)
 
@@ -205,7 +211,7 @@ async def test_more_than_a_look_takes(world: World) -> None:
 
 
 async def test_it_runs_and_looks_at_once_when_something_is_registered(
-    world: World, store: TcpStore, keys: Keys
+    world: World, store: Store, keys: Keys
 ) -> None:
     """Also when it meant to look much later."""
     sweeper = Sweeper(store, keys, Clock(store), every_s=3_600)
