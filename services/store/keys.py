@@ -139,8 +139,8 @@ class Keys:
 
     def due_roots(self) -> str:
         """Sorted set: roots that have something due, by when (ms) to look there at the latest."""
-        return f"{self.prefix}:{{hub}}:due"
+        return f"{self.prefix}:{{hub}}:roots"
 
     def due_claimed(self) -> str:
         """Sorted set: those of them that a node looks after now, by when (ms) it must be done."""
-        return f"{self.prefix}:{{hub}}:due:claimed"
+        return f"{self.prefix}:{{hub}}:roots:claimed"

@@ -81,7 +81,7 @@ async def dump(store) -> dict[bytes, Any]:
     return {
         key: await store.execute("DUMP", key)
         for key in await store.execute("KEYS", "*")
-        if not key.endswith(b"{hub}:due")
+        if not key.endswith(b"{hub}:roots")
     }
 
 

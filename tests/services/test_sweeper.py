@@ -226,3 +226,14 @@ async def test_it_runs_and_looks_at_once_when_something_is_registered(
     running.cancel()
     await asyncio.wait({running})
     assert await world.ended() == ["a"]
+
+
+async def test_a_workspace_may_be_called_hub(world: World) -> None:
+    """The keys of all nodes are no workspace's."""
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "hub", "a", world.now_ms)
+    await sweeper.sweep()
+    assert await world.ended("hub") == ["a"]
+    world.now_ms += 11_000
+    await sweeper.sweep()
+    assert await world.waiting() == 0
