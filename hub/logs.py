@@ -16,9 +16,13 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 __all__ = ["set_up_logs"]
 
 #: Libraries that tell at "info" what we tell ourselves, or too much.
-_QUIET = {"uvicorn.error": logging.WARNING, "uvicorn.access": logging.CRITICAL}
+_QUIET = {
+    "uvicorn.error": logging.WARNING,
+    "uvicorn.access": logging.CRITICAL,
+    "httpx": logging.WARNING,  # a line for each command to Redis over REST
+}
 #: Libraries that would print every chunk of every stream at "debug".
-_TALKATIVE = ("sse_starlette",)
+_TALKATIVE = ("sse_starlette", "httpcore")
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 

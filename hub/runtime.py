@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ from services.store.port import Store
 from services.store.tcp import TcpStoreOptions
 
 __all__ = ["Hub"]
+
+_log = logging.getLogger(__name__)
 
 #: Seconds the start waits for Redis, which takes milliseconds where it is there.
 _PATIENCE_S = 1.0
@@ -134,6 +137,8 @@ class Hub:
         self.services.store.on_state(lambda _ready: ready.set())
         self.services.store.on_state(self.inspector.on_state)
         await self.services.__aenter__()
+        if not self.services.store.traits.subscriptions:
+            _log.warning("%s", _NO_STREAMS)
         self.loop_lag.start()
         # Whoever reconnects after a restart should find Redis connected; without it we start.
         with contextlib.suppress(TimeoutError):

@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.option("--host", help="Address to listen on (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port (8000); 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that share the port (1).")
-@click.option("--redis-url", help="Redis or Valkey to use; without one, an embedded Valkey.")
+@click.option("--redis-url", help="Redis or Upstash to use; without one, an embedded Valkey.")
 @click.option("--data-dir", help="Where the embedded Valkey keeps its data (.fanwire).")
 @click.option("--api-key", help="Key of the server API; better in FANWIRE_API_KEY.")
 @click.option(

@@ -19,7 +19,7 @@ def _restored() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     uvicorn = logging.getLogger("uvicorn")
     theirs, propagate = uvicorn.handlers[:], uvicorn.propagate
-    names = ("uvicorn.error", "uvicorn.access", "sse_starlette")
+    names = ("uvicorn.error", "uvicorn.access", "sse_starlette", "httpx", "httpcore")
     levels = {name: logging.getLogger(name).level for name in names}
     yield
     structlog.reset_defaults()
@@ -68,8 +68,10 @@ def test_the_level_counts_and_libraries_are_quiet(capsys: pytest.CaptureFixture[
     logging.getLogger("hub").debug("no")
     logging.getLogger("uvicorn.error").info("no")
     logging.getLogger("uvicorn.access").info('"GET /events?token=canary"')
+    logging.getLogger("httpx").info("no")
     set_up_logs("debug", json=True)
     logging.getLogger("sse_starlette.sse").debug("no")
+    logging.getLogger("httpcore.http11").debug("no")
     logging.getLogger("hub").debug("yes")
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "yes"

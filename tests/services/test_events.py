@@ -27,11 +27,18 @@ from channels.publication import MAX_DATA_BYTES
 from services.event_log import EventLog
 from services.events import Events
 from services.store.keys import Keys
+from services.store.port import Store
 from services.store.tcp import TcpStore
 
 from .store.recorder import Recorder
 
 FEED = "notifications:u1"
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """Every test runs on each kind of store."""
+    return any_store
 
 
 @pytest.fixture
@@ -90,9 +97,9 @@ def _progress(job: str = "j1") -> JobProgress:
     return JobProgress(data=data)
 
 
-async def test_a_typed_event_brings_its_conflation_key(store, keys, events):
+async def test_a_typed_event_brings_its_conflation_key(tcp_store, keys, events):
     """As struct and as JSON; what is no gauge has none."""
-    recorder = await _announced(store, keys, events, "jobs:w1")
+    recorder = await _announced(tcp_store, keys, events, "jobs:w1")
     job = JobData(queue="q1", workspace="w1", job="j1", kind="k")
     await events.publish("jobs:w1", _progress())
     await events.publish("jobs:w1", Raw(encode_event(_progress("j2"))))
@@ -112,9 +119,9 @@ async def test_a_typed_event_takes_no_conflation_key(events, raw):
         assert await _data(events, channel) == []
 
 
-async def test_any_json_conflates_by_the_key_its_publisher_names(store, keys, open_events):
+async def test_any_json_conflates_by_the_key_its_publisher_names(tcp_store, keys, open_events):
     """Without one it is never left out."""
-    recorder = await _announced(store, keys, open_events, "any:thing")
+    recorder = await _announced(tcp_store, keys, open_events, "any:thing")
     await open_events.publish("any:thing", 1, conflate="cpu:0")
     await open_events.publish("any:thing", 2)
     await recorder.wait_for(2)
@@ -246,7 +253,7 @@ async def test_removed_history_is_gone_and_positions_go_on(open_events):
 # -- the list of channels -------------------------------------------------------------------
 
 
-async def _age(store: TcpStore, events: Events, name: str, age_ms: int) -> None:
+async def _age(store: Store, events: Events, name: str, age_ms: int) -> None:
     """Let the last publication of a channel be so old."""
     meta = Keys("fw").log_meta(events.catalogue.find(name))
     time_ms = int(str((await store.execute("HGET", meta, "t")).decode()))

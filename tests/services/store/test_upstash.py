@@ -168,12 +168,13 @@ async def test_cancelled_calls_leave_nothing_behind(endpoint, store):
 async def test_closing_ends_what_waits(endpoint):
     """At once, with what is known of it; afterwards nothing is sent."""
     before = asyncio.all_tasks()
-    store = UpstashStore(endpoint.url, endpoint.token, QUICK_REST)
+    store = UpstashStore(endpoint.url, endpoint.token, UpstashStoreOptions(timeout_s=100))
     await store.open()
     endpoint.fail(Fault.HANG)
     waiting = asyncio.create_task(store.execute("SET", "a", 1))
     await until(lambda: endpoint.app.holding)
-    await store.close()
+    async with asyncio.timeout(10):  # not when its own deadline would have passed
+        await store.close()
     with pytest.raises(OutcomeUnknown, match="closed"):
         await waiting
     with pytest.raises(StoreUnavailable, match="closed"):
