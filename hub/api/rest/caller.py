@@ -34,7 +34,7 @@ class Caller:
     @property
     def name(self) -> str:
         """What tells the caller's requests from those of others."""
-        return self.identity.user or "@application"
+        return self.identity.user or "!application"  # no user is called so
 
     def workspace(self, asked: str | None) -> str:
         """Return the workspace that the caller acts in.
