@@ -21,7 +21,7 @@ SCHEMA: Final = 1
 DAY_MS: Final = 86_400_000
 
 #: Names that an application cannot give to values of its own: those of ``WorkingMemoryState``,
-#: and one that the state must never have.
+#: one that the state must never have, and what ``update_session`` takes besides values.
 TAKEN: Final = frozenset(
     [
         "session_id",
@@ -42,6 +42,8 @@ TAKEN: Final = frozenset(
         "last_output",
         "extra",
         "pending_approvals",
+        "expected_version",
+        "op_id",
     ]
 )
 

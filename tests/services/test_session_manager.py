@@ -400,6 +400,7 @@ async def test_a_hook_that_fails_does_not_fail_the_message(sessions, context, ca
         {"schema": 2},
         {"fields": {"version": int}},
         {"fields": {"a b": int}},
+        {"fields": {"op_id": str}},
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong):
@@ -410,7 +411,8 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 def test_the_state_takes_its_names():
     """No value of an application can hide one of the state's own."""
-    assert {*WorkingMemoryState.__struct_fields__, "pending_approvals"} == TAKEN
+    taken = {"pending_approvals", "expected_version", "op_id"}
+    assert {*WorkingMemoryState.__struct_fields__, *taken} == TAKEN
 
 
 async def test_a_coroutine_is_no_hook():

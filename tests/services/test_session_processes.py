@@ -21,7 +21,7 @@ from .session_writer import SESSIONS
 
 ROOT = Path(__file__).parents[2]
 #: Rounds of processes that die; more by hand: FANWIRE_TEST_DEATHS=3000.
-DEATHS = int(os.environ.get("FANWIRE_TEST_DEATHS", "400"))
+DEATHS = int(os.environ.get("FANWIRE_TEST_DEATHS", "300"))
 
 
 async def writer(*arguments: object) -> asyncio.subprocess.Process:
