@@ -169,7 +169,11 @@ class RestExchange(AsyncHttpClient):
                 raise self._odd(response, "JSON")
             return document
         told = document.get("error") if isinstance(document, dict) else None
-        what = told if isinstance(told, str) and told else f"ERR {self._got(response)}"
+        what = (
+            told
+            if isinstance(told, str) and told
+            else f"ERR {self._where} answered {self._got(response)}"
+        )
         if status == _TOO_MANY:
             raise StoreUnavailable(f"{self._where}: too many requests ({what})")
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
