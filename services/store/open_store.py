@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .port import Store
 from .rest_address import RestAddress, is_rest_url
 from .tcp import TcpStore, TcpStoreOptions
-from .upstash import UpstashStore, UpstashStoreOptions
+
+if TYPE_CHECKING:
+    from .upstash import UpstashStoreOptions
 
 __all__ = ["store_from_url"]
 
@@ -28,5 +32,8 @@ def store_from_url(
             neither.
     """
     if is_rest_url(url):
+        # Imported here: who speaks TCP needs neither the SDK nor an HTTP client.
+        from .upstash import UpstashStore  # noqa: PLC0415
+
         return UpstashStore(RestAddress.from_url(url, token), options=rest)
     return TcpStore(url, tcp)

@@ -36,7 +36,7 @@ _IDLE_S = 45.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-#: Statuses that come before anything is executed.
+#: Comes before anything is executed.
 _TOO_MANY = 429
 
 #: The call that the running task makes; the SDK hands nothing of ours through.
@@ -169,14 +169,15 @@ class RestExchange(AsyncHttpClient):
                 raise self._odd(response, "JSON")
             return document
         told = document.get("error") if isinstance(document, dict) else None
-        what = told if isinstance(told, str) and told else f"ERR {self._got(response)}"
+        error = told if isinstance(told, str) else ""
+        what = f"{self._where}: {error or self._got(response)}"
         if status == _TOO_MANY:
-            raise StoreUnavailable(f"{self._where}: too many requests ({what})")
+            raise StoreUnavailable(f"{what} (too many requests)")
         if status >= httpx.codes.INTERNAL_SERVER_ERROR:
             # A gateway says 502, 503 or 504 also when it lost the server behind it after the
             # request had gone there.
-            raise OutcomeUnknown(f"{self._where}: {what}")
-        raise StoreRefused(what)
+            raise OutcomeUnknown(what)
+        raise StoreRefused(error or f"ERR {what}")
 
     def _reply(self, document: object, response: httpx.Response) -> Reply:
         match document:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import chain
 
 import pytest
 
-from channels.errors import StoreRefused
+from channels.errors import OutcomeUnknown, StoreRefused
 from channels.publication import encode_body
 from services.event_log import EventLog
 from services.store.script import Script
+from tests.rest_endpoint import Fault
 
 from .support import make_channel
 
@@ -95,3 +97,28 @@ async def test_a_log_is_one_log_on_every_store(any_store, tcp_log, keys):
     second = await tcp_log.append(CHANNEL, encode_body(b"2"), id="b")
     assert second.position.epoch == first.position.epoch
     assert [one.id for one in (await log.read(CHANNEL)).publications] == ["a", "b"]
+
+
+async def test_publishing_over_two_stores_at_once_leaves_no_hole(any_store, tcp_log, keys):
+    """Every offset once, whichever way it came."""
+    log = EventLog(any_store, keys)
+
+    async def publish(through: EventLog) -> list[int]:
+        done = [await through.append(CHANNEL, encode_body(b"1")) for _ in range(5)]
+        return [one.position.offset for one in done]
+
+    offsets = await asyncio.gather(*(publish(one) for one in [log, tcp_log] * 10))
+    assert sorted(chain.from_iterable(offsets)) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP, Fault.TRUNCATE, Fault.RESET, Fault.HTML_503])
+async def test_an_unknown_outcome_is_made_sure_by_the_key(endpoint, rest_store, keys, fault):
+    """Whether it had been executed or not, the second attempt leaves exactly one publication."""
+    log = EventLog(rest_store, keys)
+    endpoint.fail(fault)
+    with pytest.raises(OutcomeUnknown):
+        await log.append(CHANNEL, encode_body(b"1"), id="a", idempotency_key="k")
+    await log.append(CHANNEL, encode_body(b"1"), id="b", idempotency_key="k")
+    page = await log.read(CHANNEL)
+    assert len(page.publications) == 1
+    assert page.top.offset == 1

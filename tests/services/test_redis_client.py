@@ -18,6 +18,7 @@ import pytest
 from channels.errors import BadRequest, SettingsError, StoreRefused, StoreUnavailable, UsageError
 from services.redis_client import RedisClient
 from services.store.port import Store
+from services.store.tcp import TcpStore, TcpStoreOptions
 from services.sync_redis_client import SyncRedisClient
 from tests.rest_endpoint import Fault
 
@@ -331,7 +332,8 @@ async def test_not_on_the_thread_of_a_running_loop(valkey):
 
 def test_without_a_server():
     """Certainly not executed, and in time; nothing is left."""
-    with RedisClient.connect(NOWHERE).sync as sync:
+    impatient = TcpStoreOptions(timeout_s=0.1)
+    with SyncRedisClient(lambda: TcpStore(NOWHERE, impatient)) as sync:
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 sync.get("a")
