@@ -91,6 +91,20 @@ async def test_an_answer_is_pushed(services, others, reads):
     assert reads["other"] == 1
 
 
+async def test_a_vote_wakes_once(services, others, reads):
+    """The gate is read, is still open, and is waited for again."""
+    approvals = services.for_workspace("w1").approvals
+    await approvals.request("pay", {}, gate_id="g", quorum=2)
+    waiting = asyncio.create_task(approvals.wait("g"))
+    await _waiting(services)
+    await decide(others, "g")
+    before = reads["g"]
+    await asyncio.sleep(0.1)
+    assert reads["g"] <= before + 1
+    await others.for_workspace("w1").approvals.decide("g", "reject", actor="b", decision_id="e")
+    assert (await asyncio.wait_for(waiting, 10)).status == "rejected"
+
+
 async def test_what_is_decided_already_is_returned(services, others):
     """Whoever asks late does not wait."""
     approvals = services.for_workspace("w1").approvals
@@ -284,6 +298,22 @@ async def test_a_waiter_and_a_room_share_a_channel(services, others, first):
     assert not sink.faults + again.faults
     await follower.stop(channel)
     assert not follower._followed
+
+
+async def test_a_room_begins_where_the_log_is(services, others):
+    """Also where the waiters' follow was behind: nothing in the log is told to it again."""
+    approvals = services.for_workspace("w1").approvals
+    follower, channel = services.follower, approvals.channel
+    await approvals.request("pay", {}, gate_id="g")
+    task = asyncio.create_task(approvals.wait("g"))
+    await _waiting(services)
+    await services.store.unlisten(services.keys.pubsub(channel))  # messages stop coming
+    await decide(others, "g")
+    sink = RecordingSink()
+    position, _ = await follower.start(channel, sink)
+    assert position.offset == 2
+    assert (await asyncio.wait_for(task, 10)).status == "approved"
+    assert not sink.publications
 
 
 async def test_a_room_may_come_and_go_under_traffic(services, others):
