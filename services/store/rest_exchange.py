@@ -27,12 +27,9 @@ from channels.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
 
 from .port import Reply
 from .rest_address import RestAddress
+from .rest_lines import Lines
 
 __all__ = ["Call", "RestClient", "RestExchange"]
-
-#: A server that closes idle connections does so after a minute or more. We are first, because
-#: a request that meets the closing has an unknown outcome.
-_IDLE_S = 45.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -78,7 +75,7 @@ class RestClient(Redis):
     and a store gives them as they are.
     """
 
-    def __init__(self, address: RestAddress, *, connections: int, connect_timeout_s: float) -> None:
+    def __init__(self, address: RestAddress, *, connect_timeout_s: float) -> None:
         super().__init__(
             address.url,
             address.token,
@@ -89,7 +86,6 @@ class RestClient(Redis):
         )
         self._http = RestExchange(
             address,
-            connections=connections,
             connect_timeout_s=connect_timeout_s,
             on_sync_token=self._update_sync_token,
         )
@@ -102,26 +98,13 @@ class RestExchange(AsyncHttpClient):
         self,
         address: RestAddress,
         *,
-        connections: int,
         connect_timeout_s: float,
         on_sync_token: Callable[[str], None],
     ) -> None:
         super().__init__("base64", 0, 0, on_sync_token)
         self._where = f"Upstash at {address.where}"
         self._on_sync_token = on_sync_token
-        # Deadlines are the caller's; a connect has its own, so that another address of the
-        # same name gets its turn.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(None, connect=connect_timeout_s),
-            limits=httpx.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=_IDLE_S,
-            ),
-            # A redirect would carry the token to somebody else.
-            follow_redirects=False,
-            trust_env=not address.local,
-        )
+        self._lines = Lines(address, connect_timeout_s=connect_timeout_s)
 
     async def execute(  # type: ignore[override]  # the SDK has no word for bytes
         self,
@@ -139,7 +122,7 @@ class RestExchange(AsyncHttpClient):
         """
         call = _call.get()
         try:
-            response = await self._client.post(
+            response = await self._lines.post(
                 url,
                 headers={**headers, "Content-Type": "application/json"},
                 content=_encode(command),
@@ -154,6 +137,11 @@ class RestExchange(AsyncHttpClient):
         if from_pipeline:
             return self._replies(document, len(command), response)
         return self._reply(document, response)
+
+    async def close(self) -> None:
+        """End every connection."""
+        await self._lines.close()
+        await self._client.aclose()  # the SDK's own, which was never used
 
     def _document(self, response: httpx.Response) -> object:
         """Read the answer's JSON; raises for every status but 200."""

@@ -9,6 +9,7 @@ once a minute when there was none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -39,6 +40,8 @@ __all__ = ["UpstashStore", "UpstashStoreOptions"]
 
 _log = logging.getLogger(__name__)
 
+#: What requests have for ending once the store is closed.
+_CLOSE_S = 2.0
 #: Upstash runs a script with this line while scripts on other keys run too; Redis and Valkey
 #: take it for an error.
 _SHEBANG = "#!lua flags=allow-key-locking\n"
@@ -124,11 +127,7 @@ class UpstashStore:
         if self._keeper is not None or self._closed:
             raise UsageError("a store is opened once")
         self._loop = asyncio.get_running_loop()
-        self._client = RestClient(
-            self._address,
-            connections=self._options.connections,
-            connect_timeout_s=self._options.connect_timeout_s,
-        )
+        self._client = RestClient(self._address, connect_timeout_s=self._options.connect_timeout_s)
         first: asyncio.Future[None] = self._loop.create_future()
         self._keeper = spawn(self._watch(first), "the store's watch")
         if not wait:
@@ -168,7 +167,9 @@ class UpstashStore:
                 deadline.reschedule(self._loop.time())
         if self._deadlines:
             self._idle.clear()
-            await self._idle.wait()  # each ends in its own task
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._idle.wait()  # each ends in its own task
         if keeper is not None:
             await self._client.close()
         self._tell(ready=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from channels.errors import (
     NotAvailable,
     OutcomeUnknown,
+    StoreError,
     StoreRefused,
     StoreUnavailable,
     UsageError,
@@ -163,6 +166,33 @@ async def test_cancelled_calls_leave_nothing_behind(endpoint, store):
             assert isinstance(reply, asyncio.CancelledError) or reply == b"%d" % n
     assert await store.execute("PING") == b"PONG"
     assert not store._deadlines
+
+
+async def test_a_storm_of_failures_and_of_callers_that_give_up(endpoint):
+    """No reply goes astray, and afterwards every connection is to be had."""
+    chance = random.Random(7)
+    options = UpstashStoreOptions(connections=4, timeout_s=20, backoff_s=(0.01, 0.05))
+    broken = [Fault.DROP, Fault.TRUNCATE, Fault.RESET, Fault.HTML_503]
+
+    async def echo(number: int) -> None:
+        with contextlib.suppress(StoreError):
+            patience_s = chance.choice([0.01, 0.05, 20])
+            assert await store.execute("ECHO", number, timeout_s=patience_s) == b"%d" % number
+
+    async with UpstashStore(endpoint.url, endpoint.token, options) as store:
+        for round_ in range(15):
+            calls = [asyncio.create_task(echo(round_ * 40 + n)) for n in range(40)]
+            endpoint.fail(*chance.choices(broken, k=3))
+            await asyncio.sleep(chance.random() * 0.03)  # at any moment, that is the point
+            for call in calls:
+                if chance.random() < 0.3:
+                    call.cancel()
+            for done in await asyncio.gather(*calls, return_exceptions=True):
+                assert done is None or isinstance(done, asyncio.CancelledError)
+        endpoint.app.faults.clear()
+        async with asyncio.timeout(10):
+            replies = await asyncio.gather(*(store.execute("ECHO", n) for n in range(20)))
+        assert replies == [b"%d" % n for n in range(20)]
 
 
 async def test_closing_ends_what_waits(endpoint):
