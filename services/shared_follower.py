@@ -43,6 +43,11 @@ class _Junction:
         for tap in self.taps:
             tap.on_gap(gap, top, top_id)
 
+    def tell_taps(self, top: Position, top_id: str) -> None:
+        """Have every tap look for itself."""
+        for tap in self.taps:
+            tap.on_gap(Gap.TRIMMED, top, top_id)
+
 
 class SharedFollower(Follower):
     """Follows channels for one sink each, as before, and for taps beside it."""
@@ -78,10 +83,10 @@ class SharedFollower(Follower):
             try:
                 position, id_ = await super().start(channel, junction)
             except BaseException:
-                junction.sink = None  # taps come back by themselves
+                junction.sink = None
+                junction.tell_taps(Position("", 0), "")  # nobody follows: they must come again
                 raise
-            for tap in junction.taps:
-                tap.on_gap(Gap.TRIMMED, position, id_)  # in between nobody listened
+            junction.tell_taps(position, id_)  # in between nobody listened
             return position, id_
 
     async def _start_alone(self, channel: Channel, sink: Sink) -> tuple[Position, str]:
@@ -91,6 +96,7 @@ class SharedFollower(Follower):
             junction = self._junctions.get(channel.name)
             if junction is not None and junction.sink is sink:
                 junction.sink = None  # a tap came meanwhile
+                junction.tell_taps(Position("", 0), "")
             raise
 
     async def stop(self, channel: Channel) -> None:

@@ -150,6 +150,17 @@ const LINES = {
     const asks = isText(d.requested_by) ? `for ${d.requested_by}` : "";
     return said("wait", d.tool, phrase(asks, quoted(d.reason), args));
   },
+  "approval.voted": (d) => {
+    if (!Number.isInteger(d.votes) || !Number.isInteger(d.quorum)) return null;
+    const what = d.verdict === "edit" ? "agreed to edits" : "agreed";
+    const who = phrase(what, by(d.actor), quoted(d.comment));
+    return said("wait", `${d.votes} of ${d.quorum}`, who);
+  },
+  "approval.escalated": (d) => {
+    if (!isText(d.gate)) return null;
+    const approvers = Array.isArray(d.approvers) ? d.approvers.filter(isText).join(", ") : "";
+    return said("wait", "nobody decided", `now up to ${approvers || "everybody"}`);
+  },
   "approval.approved": decision("good", "approved"),
   "approval.edited": decision("good", "approved with edits"),
   "approval.rejected": decision("bad", "rejected"),

@@ -86,7 +86,7 @@ class Keys:
         return f"{self.prefix}:{{{workspace}}}:wms:{user}"
 
     def approval(self, workspace: str, gate: str) -> str:
-        """Hash: one approval gate; its fields are in ``lua/lib/approval.lua``."""
+        """Hash: one approval gate, ``v`` its version and ``g`` its JSON."""
         return f"{self.prefix}:{{{workspace}}}:approval:{gate}"
 
     def approvals(self, workspace: str) -> str:

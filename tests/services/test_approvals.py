@@ -25,9 +25,13 @@ from channels.errors import (
 )
 from services import approval_store
 from services.gate import AlreadyDecided
+<<<<<<< HEAD
 from services.store.port import Store
+=======
+from services.store.tcp import TcpStore
+>>>>>>> approvals
 
-from .approval_support import Stage
+from .approval_support import Stage, assert_agreement
 
 ARGS = {"to": "ann@example.com", "amount": 5}
 
@@ -594,6 +598,26 @@ async def test_lists_are_paged_newest_first(stage, approvals):
     assert times == sorted(times, reverse=True)
     opened = (await approvals.list_open(limit=100)).items
     assert len(opened) == 19
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_lists_are_the_same_in_both_protocols(valkey, protocol):
+    """Scores come as text in RESP2 and as numbers in RESP3."""
+    separator = "&" if "?" in valkey.url else "?"
+    async with TcpStore(f"{valkey.url}{separator}protocol={protocol}") as spoken:
+        stage = Stage(spoken)
+        approvals = stage.of()
+        for n in range(5):
+            await approvals.request("pay", ARGS, gate_id=f"g{n}", expires_in_s=1)
+            stage.hand.move(0.001)
+        first = await approvals.list_open(limit=3)
+        rest = await approvals.list_open(limit=3, cursor=first.next)
+        assert [gate.gate for gate in [*first.items, *rest.items]] == ["g4", "g3", "g2", "g1", "g0"]
+        await approvals.decide("g0", "approve", actor="ann", decision_id="d")
+        stage.hand.move(10)
+        await stage.context.sweeper.sweep()
+        await assert_agreement(stage, "w1")
+        assert (await approvals.list_dispatchable()).items[0].gate == "g0"
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1:", ":g", "-1:g", "1e5:g", "²:g"])

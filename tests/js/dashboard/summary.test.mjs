@@ -34,6 +34,15 @@ test("a decision says who", () => {
   assert.equal(summarize(event("approval.rejected", data)).tone, "bad");
 });
 
+test("a vote says how many there are, an escalation whose turn it is", () => {
+  const vote = { gate: "g", actor: "grace", verdict: "approve", votes: 1, quorum: 2 };
+  assert.equal(line("approval.voted", vote), "1 of 2 | agreed by grace");
+  assert.equal(line("approval.voted", { ...vote, verdict: "edit" }), "1 of 2 | agreed to edits by grace");
+  const passed = { gate: "g", approvers: ["ada", "joan"] };
+  assert.equal(line("approval.escalated", passed), "nobody decided | now up to ada, joan");
+  assert.equal(line("approval.escalated", { gate: "g" }), "nobody decided | now up to everybody");
+});
+
 test("progress is a share between 0 and 1, or none where the total is unknown", () => {
   const progress = (data) => summarize(event("job.progress", { kind: "k", ...data })).progress;
   assert.equal(progress({ done: 25, total: 100 }), 0.25);
