@@ -372,6 +372,7 @@ class Approvals:
         Raises:
             NotFound: there is no such gate (any more).
             TimeoutError: it was still open after ``timeout_s``.
+            StoreUnavailable: the services were closed.
         """
         check_id(gate_id, "gate id")
         return await self._context.gate_waits.wait(

@@ -107,6 +107,7 @@ class Services:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+            self.context.gate_waits.close()
             await self.follower.close()
         finally:
             await self.store.close()
