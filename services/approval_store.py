@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from channels.catalogue import APPROVALS, Channel
-from channels.errors import BadRequest, LimitExceeded, NotFound, StoreError
+from channels.errors import BadRequest, LimitExceeded, NotFound
 from channels.position import Position
 from channels.publication import MAX_DATA_BYTES
 from channels.template import body_pieces
@@ -26,9 +25,8 @@ __all__ = [
     "MAX_OPEN",
     "MAX_PAGE",
     "ApprovalStore",
-    "AuditEntry",
-    "RefusedDecision",
     "channel_of",
+    "check_limit",
     "deadline_of",
     "read_snapshot",
 ]
@@ -47,57 +45,9 @@ MAX_OPEN: Final = 2_000
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
-_REFUSED_KEPT = 10_000
-#: Entries of the audit that one call looks through for those of one gate.
-_SCANNED = 5_000
 
 _encode = msgspec.json.Encoder().encode
 _decode_gate = msgspec.json.Decoder(Gate).decode
-
-
-class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of a gate: who did what when, and what it is since.
-
-    ``what`` is the type of the event that told of it, ``event`` the id and ``data`` the data of
-    this event; ``actor`` is empty for what ended by itself. ``id`` orders the entries.
-    """
-
-    id: str
-    at: datetime
-    gate: str
-    what: str
-    status: str
-    version: int
-    event: str
-    actor: str = ""
-    decision: str = ""
-    run: str = ""
-    data: dict[str, Any] = {}
-
-
-class RefusedDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody said of a gate who may not decide it."""
-
-    gate: str
-    actor: str
-    verdict: str
-    decision: str
-    at: datetime
-
-
-class _Told(msgspec.Struct):
-    type: str
-    id: str
-    time: datetime
-    data: dict[str, Any]
-
-
-class _Body(msgspec.Struct):
-    data: _Told
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-_decode_refused = msgspec.json.Decoder(RefusedDecision).decode
 
 
 class ApprovalStore:
@@ -243,7 +193,7 @@ class ApprovalStore:
             "all": keys.approvals,
             "ready": keys.approvals_ready,
         }[which](self.workspace)
-        limit = _check_limit(limit)
+        limit = check_limit(limit)
         members, more = await self._members(key, limit, _read_cursor(cursor))
         replies = await self._context.store.pipeline(
             [("HGET", self._key(gate), "g") for _, gate in members]
@@ -280,62 +230,6 @@ class ApprovalStore:
             if len(batch) <= limit:
                 break
         return found[:limit], len(found) > limit
-
-    async def audit(
-        self, gate: str | None, limit: int, cursor: str, *, newest_first: bool
-    ) -> Page[AuditEntry]:
-        """Return entries of the audit in order; all of them, or those of one gate.
-
-        A page of one gate's may be short, or empty, and yet not the last.
-
-        Raises:
-            BadRequest: the cursor is none of ours.
-        """
-        limit = _check_limit(limit)
-        if cursor and not _is_stream_id(cursor):
-            raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
-        key = self._context.keys.approvals_audit(self.workspace)
-        entries: list[AuditEntry] = []
-        scanned = 0
-        while True:
-            count = limit + 1 if gate is None else 1_000
-            edge = f"({cursor}" if cursor else ""
-            if newest_first:
-                command = ("XREVRANGE", key, edge or "+", "-", "COUNT", count)
-            else:
-                command = ("XRANGE", key, edge or "-", "+", "COUNT", count)
-            batch = cast("list[Reply]", await self._context.store.execute(*command))
-            for raw in batch:
-                if len(entries) == limit:
-                    return Page(entries, cursor)
-                entry_id, fields = cast("tuple[bytes, list[bytes]]", raw)
-                cursor = entry_id.decode()
-                if gate is None or fields[1].decode() == gate:
-                    entries.append(_audit_entry(cursor, fields))
-            scanned += len(batch)
-            if len(batch) < count:
-                return Page(entries)
-            if scanned >= _SCANNED:
-                return Page(entries, cursor)
-
-    async def note_refused(self, refused: RefusedDecision) -> None:
-        """Keep a refused decision, as well as it goes: it changed nothing."""
-        key = self._context.keys.approvals_refused(self.workspace)
-        try:
-            await self._context.store.execute(
-                "XADD", key, "MAXLEN", "~", _REFUSED_KEPT, "*", "r", _encode(refused)
-            )
-        except StoreError:
-            return
-
-    async def refused(self, limit: int) -> list[RefusedDecision]:
-        """Return the latest refused decisions, newest first."""
-        key = self._context.keys.approvals_refused(self.workspace)
-        replies = await self._context.store.execute(
-            "XREVRANGE", key, "+", "-", "COUNT", _check_limit(limit)
-        )
-        entries = cast("list[tuple[bytes, list[bytes]]]", replies)
-        return [_decode_refused(fields[1]) for _, fields in entries]
 
 
 def channel_of(context: Context, workspace: str) -> Channel:
@@ -386,25 +280,12 @@ def _ttl(gate: Gate, now_ms: int) -> Argument:
     return "" if gate.expires_at is None else to_ms(gate.expires_at) - now_ms + KEEP_MS
 
 
-def _audit_entry(id: str, fields: list[bytes]) -> AuditEntry:
-    _, gate, _, status, _, body = fields
-    told = _decode_body(b"{%b" % body).data
-    return AuditEntry(
-        id=id,
-        at=told.time,
-        gate=gate.decode(),
-        what=told.type,
-        status=status.decode(),
-        version=told.data["version"],
-        event=told.id,
-        actor=told.data.get("actor", told.data.get("requested_by", "")),
-        decision=told.data.get("decision", ""),
-        run=told.data.get("run", ""),
-        data=told.data,
-    )
+def check_limit(limit: int) -> int:
+    """Return how many of a list to return at most.
 
-
-def _check_limit(limit: int) -> int:
+    Raises:
+        BadRequest: none at all.
+    """
     if limit < 1:
         raise BadRequest(f"expected a limit of 1 to {MAX_PAGE}; got {limit}")
     return min(limit, MAX_PAGE)
@@ -417,13 +298,6 @@ def _read_cursor(cursor: str) -> tuple[int, str] | None:
     if not (colon and gate and ms.isascii() and ms.isdigit() and len(ms) < 16):
         raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
     return int(ms), gate
-
-
-def _is_stream_id(cursor: str) -> bool:
-    ms, dash, sequence = cursor.partition("-")
-    return bool(dash) and all(
-        part.isascii() and part.isdigit() and len(part) <= 20 for part in (ms, sequence)
-    )
 
 
 def _scored(reply: Reply) -> list[tuple[int, str]]:

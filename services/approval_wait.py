@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from channels.catalogue import Channel
-from channels.errors import StoreError
+from channels.errors import StoreError, StoreUnavailable
 from channels.position import Position
 from channels.publication import Publication
 from services.event_log import Gap
@@ -90,16 +90,23 @@ class _Bell:
 class GateWaits:
     """Who waits for which gate in this process."""
 
-    __slots__ = ("_bells", "_fallback_s", "_follower")
+    __slots__ = ("_bells", "_closed", "_fallback_s", "_follower")
 
     def __init__(self, *, fallback_s: float = _FALLBACK_S) -> None:
         self._bells: dict[str, _Bell] = {}
         self._fallback_s = fallback_s
         self._follower: SharedFollower | None = None
+        self._closed = False
 
     def use(self, follower: SharedFollower) -> None:
         """Have channels followed by ``follower``; without one gates are only read."""
         self._follower = follower
+
+    def close(self) -> None:
+        """End every wait, now and later, with ``StoreUnavailable``: the store goes away."""
+        self._closed = True
+        for bell in self._bells.values():
+            bell.ring_all()
 
     async def wait(
         self,
@@ -117,6 +124,7 @@ class GateWaits:
 
         Raises:
             TimeoutError: ``timeout_s`` went by.
+            StoreUnavailable: the services were closed.
             RequestError: from ``read``.
         """
         bell = self._bells.setdefault(channel.name, _Bell(channel))
@@ -141,12 +149,14 @@ class GateWaits:
         while True:
             # Before the read, so that whatever changes after it rings.
             waiter.clear()
+            if self._closed:
+                raise StoreUnavailable("the services are closed: nobody waits here any more")
             rings = await self._tap(bell)
             try:
                 gate = await read()
             except StoreError as error:
                 _log.info("waiting for Redis as well: %s", error)
-                await asyncio.sleep(again_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await _rung(waiter, again_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 again_s = min(again_s * 2, _PAUSE_S[1])
                 continue
             again_s = _PAUSE_S[0]

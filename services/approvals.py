@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
-from channels import events as e
 from channels.canonical import digest
 from channels.catalogue import Channel
 from channels.errors import (
@@ -32,12 +31,22 @@ from channels.errors import (
 from channels.ids import check_id, new_id
 from services import gate as rules
 from services.answer_schema import check_answer, check_schema
+from services.approval_audit import ApprovalAudit, AuditEntry, RefusedDecision
+from services.approval_request import (
+    MAX_NAME,
+    MAX_TEXT,
+    OnTimeout,
+    check_actor,
+    check_approvers,
+    check_quorum,
+    check_same,
+    check_terms,
+    check_text,
+    opened,
+)
 from services.approval_store import (
     FAMILY,
-    MAX_DEADLINE_MS,
     ApprovalStore,
-    AuditEntry,
-    RefusedDecision,
     deadline_of,
     read_snapshot,
 )
@@ -50,25 +59,21 @@ __all__ = ["Approvals", "install"]
 
 _log = logging.getLogger(__name__)
 
-OnTimeout = Literal["reject", "approve", "escalate"]
 #: Changes of others that one call may lose against. A gate ends after far fewer.
 _ATTEMPTS: Final = 1_000
 #: How often an unknown outcome is cleared up before the caller is told of it.
 _DOUBTS: Final = 2
-_MAX_APPROVERS: Final = 100
-#: Characters of a reason or a comment.
-_MAX_TEXT: Final = 4_000
-_MAX_TOOL: Final = 200
 
 
 class Approvals:
     """The approval gates of one workspace."""
 
-    __slots__ = ("_context", "_store", "workspace")
+    __slots__ = ("_audit", "_context", "_store", "workspace")
 
     def __init__(self, context: Context, workspace: str) -> None:
         self._context = context
         self._store = ApprovalStore(context, workspace)
+        self._audit = ApprovalAudit(context, workspace)
         self.workspace = workspace
 
     @property
@@ -118,30 +123,30 @@ class Approvals:
             workspace=self.workspace,
             gate=new_id() if gate_id is None else check_id(gate_id, "gate id"),
             version=1,
-            tool=_check_text(tool, "tool", _MAX_TOOL, needed=True),
+            tool=check_text(tool, "tool", MAX_NAME, needed=True),
             args=dict(args),
             args_sha256=digest(args),
-            requested_by=_check_actor(requested_by, "requested_by", needed=False),
-            run=_check_text(run, "run", _MAX_TOOL),
-            approvers=_check_approvers(approvers, "approvers"),
+            requested_by=check_actor(requested_by, "requested_by", needed=False),
+            run=check_text(run, "run", MAX_NAME),
+            approvers=check_approvers(approvers, "approvers"),
             quorum=quorum,
             allow_self=allow_self,
-            reason=_check_text(reason, "reason", _MAX_TEXT),
+            reason=check_text(reason, "reason", MAX_TEXT),
             response_schema=check_schema(response_schema),
             on_timeout=on_timeout,
-            escalate_to=_check_approvers(escalate_to, "escalate_to"),
-            interrupt_id=_check_text(interrupt_id, "interrupt_id", _MAX_TOOL),
-            thread_id=_check_text(thread_id, "thread_id", _MAX_TOOL),
+            escalate_to=check_approvers(escalate_to, "escalate_to"),
+            interrupt_id=check_text(interrupt_id, "interrupt_id", MAX_NAME),
+            thread_id=check_text(thread_id, "thread_id", MAX_NAME),
             created_at=to_time(0),
         )
-        _check_quorum(gate)
-        term_ms, escalated_ms = _check_terms(gate, expires_in_s, escalate_in_s)
+        check_quorum(gate)
+        term_ms, escalated_ms = check_terms(gate, expires_in_s, escalate_in_s)
         doubts: list[OutcomeUnknown] = []
         while True:
             now_ms = self._context.clock.now_ms()
-            opened = _opened(gate, now_ms, term_ms, escalated_ms)
+            opening = opened(gate, now_ms, term_ms, escalated_ms)
             try:
-                existing = await self._store.open(opened, now_ms)
+                existing = await self._store.open(opening, now_ms)
             except OutcomeUnknown as error:
                 doubts.append(error)
                 if len(doubts) > _DOUBTS:
@@ -150,8 +155,8 @@ class Approvals:
             except StoreError as error:
                 raise (doubts[0] if doubts else error) from error
             if existing is None:
-                return opened.gate
-            _check_same(gate, existing)
+                return opening.gate
+            check_same(gate, existing)
             return existing
 
     # -- looking ---------------------------------------------------------------------------
@@ -192,14 +197,14 @@ class Approvals:
         """
         if gate_id is not None:
             check_id(gate_id, "gate id")
-        return await self._store.audit(gate_id, limit, cursor, newest_first=newest_first)
+        return await self._audit.page(gate_id, limit, cursor, newest_first=newest_first)
 
     async def refused(self, *, limit: int = 100) -> Sequence[RefusedDecision]:
         """Return the latest decisions of people who may not decide, newest first.
 
         The last 10,000 or so, beside the audit, so that nobody can fill that by trying.
         """
-        return await self._store.refused(limit)
+        return await self._audit.refused(limit)
 
     # -- changing --------------------------------------------------------------------------
 
@@ -237,10 +242,10 @@ class Approvals:
             raise BadRequest("a rejection has a comment; expected no payload")
         vote = Vote(
             decision=check_id(decision_id, "decision id"),
-            actor=_check_actor(actor, "actor"),
+            actor=check_actor(actor, "actor"),
             verdict=verdict,
             at=to_time(0),
-            comment=_check_text(comment, "comment", _MAX_TEXT),
+            comment=check_text(comment, "comment", MAX_TEXT),
             payload=payload,
         )
         digest(payload)  # whether it is JSON, before anything is asked of Redis
@@ -267,7 +272,7 @@ class Approvals:
             return await self._change(gate_id, step)
         except PermissionDenied:
             at = to_time(self._context.clock.now_ms())
-            await self._store.note_refused(
+            await self._audit.note(
                 RefusedDecision(
                     gate=gate_id, actor=actor, verdict=verdict, decision=decision_id, at=at
                 )
@@ -286,8 +291,8 @@ class Approvals:
             NotFound, StoreError.
         """
         check_id(gate_id, "gate id")
-        _check_actor(actor, "actor", needed=False)
-        _check_text(reason, "reason", _MAX_TEXT)
+        check_actor(actor, "actor", needed=False)
+        check_text(reason, "reason", MAX_TEXT)
         event = new_id() if op_id is None else check_id(op_id, "op_id")
 
         def step(gate: Gate, now_ms: int) -> Change | None:
@@ -311,7 +316,7 @@ class Approvals:
             NotFound, BadRequest, StoreError.
         """
         check_id(gate_id, "gate id")
-        _check_text(run, "run", _MAX_TOOL)
+        check_text(run, "run", MAX_NAME)
         user = run or f"once-{new_id()}"
 
         def step(gate: Gate, now_ms: int) -> Change | None:
@@ -372,6 +377,7 @@ class Approvals:
         Raises:
             NotFound: there is no such gate (any more).
             TimeoutError: it was still open after ``timeout_s``.
+            StoreUnavailable: the services were closed.
         """
         check_id(gate_id, "gate id")
         return await self._context.gate_waits.wait(
@@ -403,82 +409,3 @@ def install(context: Context) -> None:
 
 def _leave(_gate: Gate, _now_ms: int) -> None:
     return None
-
-
-def _opened(gate: Gate, now_ms: int, term_ms: int | None, escalated_ms: int) -> Change:
-    gate = Gate(
-        **{
-            **{name: getattr(gate, name) for name in gate.__struct_fields__},
-            "created_at": to_time(now_ms),
-            "expires_at": None if term_ms is None else to_time(now_ms + term_ms),
-            "escalate_in_ms": escalated_ms,
-        }
-    )
-    told = e.ApprovalRequestedData.__struct_fields__
-    data = e.ApprovalRequestedData(**{name: getattr(gate, name) for name in told})
-    return Change(gate, e.ApprovalRequested(data=data, time=gate.created_at))
-
-
-def _check_same(asked: Gate, existing: Gate) -> None:
-    def action(gate: Gate) -> tuple[str, str, str]:
-        return gate.tool, gate.args_sha256, gate.requested_by
-
-    if action(asked) != action(existing):
-        raise Conflict(
-            f"gate {asked.gate!r} is for {existing.tool!r} with arguments "
-            f"{existing.args_sha256[:16]}..., requested by {existing.requested_by!r}; expected "
-            f"{asked.tool!r}, {asked.args_sha256[:16]}... and {asked.requested_by!r}"
-        )
-
-
-def _check_terms(
-    gate: Gate, expires_in_s: float | None, escalate_in_s: float | None
-) -> tuple[int | None, int]:
-    if gate.on_timeout not in {"reject", "approve", "escalate"}:
-        raise BadRequest(f"expected reject, approve or escalate; got {gate.on_timeout!r}")
-    term_ms = None if expires_in_s is None else _check_term(expires_in_s, "expires_in_s")
-    if gate.on_timeout != "escalate":
-        if gate.escalate_to or escalate_in_s is not None:
-            raise BadRequest('escalate_to and escalate_in_s go with on_timeout="escalate"')
-        return term_ms, 0
-    if term_ms is None:
-        raise BadRequest('on_timeout="escalate" needs a deadline: expected expires_in_s')
-    if escalate_in_s is None:
-        return term_ms, term_ms
-    return term_ms, _check_term(escalate_in_s, "escalate_in_s")
-
-
-def _check_term(seconds: float, what: str) -> int:
-    if not 0 < seconds <= MAX_DEADLINE_MS / 1000:
-        raise BadRequest(f"{what} must be above 0 and at most a year; got {seconds}")
-    return max(1, round(seconds * 1000))
-
-
-def _check_quorum(gate: Gate) -> None:
-    if gate.quorum < 1:
-        raise BadRequest(f"a quorum is 1 or more; got {gate.quorum}")
-    for people in (gate.approvers, gate.escalate_to):
-        able = [one for one in people if gate.allow_self or one != gate.requested_by]
-        if people and len(able) < gate.quorum:
-            raise BadRequest(
-                f"a quorum of {gate.quorum} needs as many approvers besides the requester; "
-                f"got {', '.join(people)}"
-            )
-
-
-def _check_approvers(approvers: Sequence[str], what: str) -> list[str]:
-    if isinstance(approvers, str):
-        raise BadRequest(f"{what} is a list of ids; got the text {approvers[:80]!r}")
-    if len(approvers) > _MAX_APPROVERS:
-        raise BadRequest(f"{what} may be at most {_MAX_APPROVERS}; got {len(approvers)}")
-    return list(dict.fromkeys(check_id(one, f"each of {what}") for one in approvers))
-
-
-def _check_actor(actor: str, what: str, *, needed: bool = True) -> str:
-    return check_id(actor, what) if actor or needed else ""
-
-
-def _check_text(text: str, what: str, most: int, *, needed: bool = False) -> str:
-    if (needed and not text) or len(text) > most:
-        raise BadRequest(f"{what} must be {1 if needed else 0}-{most} characters; got {len(text)}")
-    return text

@@ -139,6 +139,7 @@ class Services:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+            self.context.gate_waits.close()
             await self.follower.close()
             await self.redis.close()
         finally:

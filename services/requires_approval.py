@@ -22,7 +22,8 @@ import msgspec
 from channels.canonical import canonical_json
 from channels.errors import BadRequest, FanwireError, PermissionDenied, UsageError
 from channels.ids import check_id
-from services.approvals import Approvals, OnTimeout
+from services.approval_request import OnTimeout
+from services.approvals import Approvals
 from services.gate import Gate
 
 __all__ = [

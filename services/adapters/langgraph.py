@@ -24,7 +24,8 @@ from langgraph.types import Command, Interrupt, interrupt
 from channels.canonical import digest
 from channels.errors import Conflict, UsageError
 from services.adapters.derived import derived_id
-from services.approvals import Approvals, OnTimeout
+from services.approval_request import OnTimeout
+from services.approvals import Approvals
 from services.gate import Gate
 from services.requires_approval import raise_unless_approved
 

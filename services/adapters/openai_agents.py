@@ -28,7 +28,8 @@ from typing_extensions import Unpack
 from channels.canonical import canonical_json, digest
 from channels.errors import FanwireError
 from services.adapters.derived import derived_id
-from services.approvals import Approvals, OnTimeout
+from services.approval_request import OnTimeout
+from services.approvals import Approvals
 from services.gate import AlreadyDecided, Gate
 from services.requires_approval import ApprovalDenied, raise_unless_approved
 

@@ -245,6 +245,20 @@ async def test_a_server_that_is_killed_is_waited_through(valkey_server):
         assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == [gate] * 5
 
 
+async def test_closing_the_services_ends_the_waits(valkey):
+    """Whoever forgot a wait is told, and nothing goes on behind the door."""
+    async with _services(valkey.url) as services:
+        approvals = services.for_workspace("w1").approvals
+        await approvals.request("pay", {}, gate_id="g")
+        task = asyncio.create_task(approvals.wait("g"))
+        await _waiting(services)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await asyncio.wait_for(task, 10)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await approvals.wait("g")
+    assert not services.context.gate_waits._bells
+
+
 async def test_waiting_begins_while_the_server_is_away(valkey_server):
     """A process that starts in an outage waits for the server, too."""
     server = valkey_server()
