@@ -25,11 +25,8 @@ from channels.errors import (
 )
 from services import approval_store
 from services.gate import AlreadyDecided
-<<<<<<< HEAD
 from services.store.port import Store
-=======
 from services.store.tcp import TcpStore
->>>>>>> approvals
 
 from .approval_support import Stage, assert_agreement
 
