@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from channels.ids import Id, new_id
 from hub.api.rest.operation import Answer, Call, Operation, PageQuery
-from services.approval_store import AuditEntry
+from services.approval_audit import AuditEntry
 from services.gate import Gate, Verdict, Vote
 from services.page import Page
 
