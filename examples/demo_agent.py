@@ -2,8 +2,12 @@
 
 A process of its own that knows nothing but the hub's address and uses nothing but the
 clients. Every few seconds somebody asks something; the agent answers word by word, runs a
-job, and asks a person before it does what cannot be undone. The person is played here too:
-the request reaches her, and her decision reaches the agent, through the hub.
+job, and asks a person before it does what cannot be undone. Sessions and approval gates are
+real: the hub keeps them, and tells of every change. The person is played here too, unless
+somebody is faster:
+
+    fanwire approvals watch -w acme
+    fanwire approvals reject GATE -w acme --actor ada
 
     python -m examples.demo_agent [--url http://127.0.0.1:8000] [--seed 7]
 
@@ -27,8 +31,17 @@ import msgspec
 
 from channels import Event, FanwireError, new_id
 from channels import events as e
-from channels.errors import HubError
-from clients import AsyncPublisher, Backoff, Delivery, Subscriber
+from channels.errors import Conflict, HubError, NotFound
+from clients import (
+    ApprovalWaits,
+    AsyncPublisher,
+    Backoff,
+    Delivery,
+    Patience,
+    RestClient,
+    Snapshot,
+    Subscriber,
+)
 from examples.demo_tasks import TASKS
 
 WORKSPACE = "acme"
@@ -38,6 +51,8 @@ USERS = ("ada", "linus", "margaret", "alan")
 CONVERSATIONS = 2
 #: What a user may spend before the agent stops to ask, in micro-USD; small, so that it happens.
 BUDGET_MICRO_USD = 400_000
+#: A thread that calls the hub cannot be cancelled, and the end must not wait for it.
+_BRIEF = Patience(deadline_s=2.0, try_timeout_s=2.0)
 
 
 class Voice:
@@ -78,78 +93,82 @@ class Voice:
                 return
 
 
+class State:
+    """What the hub keeps: sessions and gates, changed over REST."""
+
+    def __init__(self, client: RestClient) -> None:
+        self._client = client
+
+    async def call(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - any JSON
+        """Call an operation, however long the hub is away; one key, so it is done once."""
+        backoff, key = Backoff(cap_s=5.0), new_id()
+        while True:
+            try:
+                return await asyncio.to_thread(
+                    self._client.call,
+                    method,
+                    path,
+                    body,
+                    query={"workspace": WORKSPACE},
+                    idempotency_key=key,
+                )
+            except HubError as error:
+                print(f"demo agent: waiting for the hub ({error})", file=sys.stderr)
+                await asyncio.sleep(backoff.next_pause_s())
+
+
 class Desk:
     """The person's desk: requests arrive over the hub, decisions leave over it."""
 
     CHANNEL = f"approvals:{WORKSPACE}"
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, voice: Voice, state: State) -> None:
         self._voice = voice
-        self._waiting: dict[str, asyncio.Future[bool]] = {}
-
-    def expect(self, gate: str) -> asyncio.Future[bool]:
-        """Return a future that tells whether ``gate`` was opened."""
-        future = self._waiting[gate] = asyncio.get_running_loop().create_future()
-        return future
+        self._state = state
 
     async def work(self, hub: Subscriber, people: asyncio.TaskGroup) -> None:
-        """Read the approvals channel: decide what is asked, pass on what was decided."""
-        async with hub.subscribe(self.CHANNEL) as approvals:
+        """Decide what is asked, beginning with what waits already."""
+        async with hub.subscribe(self.CHANNEL, snapshot=True) as approvals:
             async for item in approvals:
                 match item:
+                    case Snapshot(data={"gates": gates}):
+                        for gate in gates:
+                            people.create_task(self._decide(gate["gate"], gate["args"]))
                     case Delivery(event=e.ApprovalRequested() as request):
-                        people.create_task(self._decide(request.data))
-                    case Delivery(event=e.ApprovalApproved() as decision):
-                        self._settle(decision.data.gate, opened=True)
-                    case Delivery(event=e.ApprovalEdited() as edited):
-                        self._settle(edited.data.gate, opened=True)
-                    case Delivery(event=e.ApprovalRejected() as rejected):
-                        self._settle(rejected.data.gate, opened=False)
+                        people.create_task(self._decide(request.data.gate, request.data.args))
 
-    def _settle(self, gate: str, *, opened: bool) -> None:
-        future = self._waiting.pop(gate, None)
-        if future is not None and not future.done():
-            future.set_result(opened)
-
-    async def _decide(self, request: e.ApprovalRequestedData) -> None:
-        await self._voice.pause(2, 7)
-        kind, comment = self._voice.rng.choices(
+    async def _decide(self, gate: str, args: dict[str, Any]) -> None:
+        await self._voice.pause(4, 9)
+        verdict, comment = self._voice.rng.choices(
             [
-                (e.ApprovalApproved, "Looks right, go ahead."),
-                (e.ApprovalEdited, "Fine, but in two batches."),
-                (e.ApprovalRejected, "Not this week, please."),
+                ("approve", "Looks right, go ahead."),
+                ("edit", "Fine, but in two batches."),
+                ("reject", "Not this week, please."),
             ],
             weights=[6, 2, 2],
         )[0]
-        payload = {**request.args, "batches": 2} if kind is e.ApprovalEdited else None
-        decision = e.ApprovalDecisionData(
-            workspace=request.workspace,
-            gate=request.gate,
-            decision=new_id(),
-            actor=APPROVER,
-            comment=comment,
-            payload=payload,
-        )
-        await self._voice.tell(self.CHANNEL, kind(data=decision, subject=request.gate))
+        decision = {"verdict": verdict, "id": new_id(), "actor": APPROVER, "comment": comment}
+        if verdict == "edit":
+            decision["payload"] = {**args, "batches": 2}
+        # Somebody may have been faster, or the agent may have taken it back.
+        with contextlib.suppress(Conflict, NotFound):
+            await self._state.call("POST", f"/v1/approvals/{gate}/decision", decision)
 
 
 class Session:
     """One conversation: its messages, its run, its job, and what they cost."""
 
-    def __init__(self, voice: Voice, desk: Desk, spent: dict[str, int]) -> None:
+    def __init__(
+        self, voice: Voice, state: State, waits: ApprovalWaits, spent: dict[str, int]
+    ) -> None:
         self._voice = voice
-        self._desk = desk
+        self._state = state
+        self._waits = waits
         self._spent = spent
         self._user = voice.rng.choice(USERS)
         self._task = voice.rng.choice(TASKS)
         self._id = new_id()
         self._run = new_id()
-        self._version = 1
-        self._seq = 0
-
-    @property
-    def _channel(self) -> str:
-        return f"session:{WORKSPACE}:{self._id}"
 
     async def play(self) -> None:
         """Play it from the first question to the end."""
@@ -167,25 +186,20 @@ class Session:
         await self._end()
 
     async def _begin(self) -> None:
-        data = e.SessionCreatedData(
-            workspace=WORKSPACE,
-            session=self._id,
-            version=1,
-            user=self._user,
-            state={"goal": self._task.question, "agent": "demo"},
+        await self._state.call(
+            "POST",
+            "/v1/sessions",
+            {
+                "id": self._id,
+                "user": self._user,
+                "fields": {"current_agent": "demo", "current_task": self._task.question},
+                "idle_ttl_s": 300,
+            },
         )
-        await self._voice.tell(self._channel, e.SessionCreated(data=data, subject=self._id))
 
     async def _say(self, role: str, content: str) -> None:
-        self._version += 1
-        self._seq += 1
-        message = e.Message(
-            id=new_id(), seq=self._seq, role=role, content=content, time=datetime.now(UTC)
-        )
-        data = e.SessionMessageData(
-            workspace=WORKSPACE, session=self._id, version=self._version, message=message
-        )
-        await self._voice.tell(self._channel, e.SessionMessage(data=data, subject=self._id))
+        message = {"id": new_id(), "role": role, "content": content}
+        await self._state.call("POST", f"/v1/sessions/{self._id}/messages", message)
 
     async def _ag_ui(self, event: dict[str, object]) -> None:
         data = msgspec.Raw(msgspec.json.encode(event))
@@ -284,21 +298,21 @@ class Session:
         await self._voice.tell(channel, e.BudgetThreshold(data=data))
 
     async def _ask(self) -> bool:
-        """Ask a person, wait for her word, and tell what came of it."""
+        """Ask a person, wait for the word, and use an approval."""
         gate = new_id()
-        decided = self._desk.expect(gate)
-        request = e.ApprovalRequestedData(
-            workspace=WORKSPACE,
-            gate=gate,
-            tool=self._task.tool,
-            args=self._task.args,
-            requested_by="demo",
-            run=self._run,
-            approvers=[APPROVER],
-            reason=self._task.needs_approval,
-            expires_at=datetime.now(UTC) + timedelta(seconds=60),
+        await self._state.call(
+            "POST",
+            "/v1/approvals",
+            {
+                "id": gate,
+                "tool": self._task.tool,
+                "args": self._task.args,
+                "requested_by": "demo",
+                "run": self._run,
+                "reason": self._task.needs_approval,
+                "expires_in_s": 60,
+            },
         )
-        await self._voice.tell(Desk.CHANNEL, e.ApprovalRequested(data=request, subject=gate))
         notification = new_id()
         created = e.NotificationCreatedData(
             user=APPROVER,
@@ -311,30 +325,25 @@ class Session:
         )
         feed = f"notifications:{APPROVER}"
         await self._voice.tell(feed, e.NotificationCreated(data=created))
-        opened = False
-        with contextlib.suppress(TimeoutError):
-            opened = await asyncio.wait_for(decided, 60)
-        if opened:
-            used = e.ApprovalConsumedData(workspace=WORKSPACE, gate=gate, run=self._run)
-            await self._voice.tell(Desk.CHANNEL, e.ApprovalConsumed(data=used, subject=gate))
+        decision = await self._waits.wait(WORKSPACE, gate)
+        if decision.approved:
+            used = {"run": self._run, "args_sha256": decision.args_sha256}
+            await self._state.call("POST", f"/v1/approvals/{gate}/consume", used)
         resolved = e.NotificationData(user=APPROVER, notification=notification)
         await self._voice.tell(feed, e.NotificationResolved(data=resolved))
-        return opened
+        return decision.approved
 
     async def _end(self) -> None:
-        self._version += 1
-        patch = e.SessionUpdatedData(
-            workspace=WORKSPACE,
-            session=self._id,
-            version=self._version,
-            patch={"state": "done"},
+        await self._state.call(
+            "PATCH", f"/v1/sessions/{self._id}", {"current_task": None, "last_output": {"ok": True}}
         )
-        await self._voice.tell(self._channel, e.SessionUpdated(data=patch, subject=self._id))
 
 
-async def _converse(voice: Voice, desk: Desk, spent: dict[str, int]) -> None:
+async def _converse(
+    voice: Voice, state: State, waits: ApprovalWaits, spent: dict[str, int]
+) -> None:
     while True:
-        await Session(voice, desk, spent).play()
+        await Session(voice, state, waits, spent).play()
         await voice.pause(0.5, 3)
 
 
@@ -354,13 +363,15 @@ async def play(url: str, *, api_key: str = "", token: str = "", seed: int | None
         publisher = await stack.enter_async_context(AsyncPublisher(url, api_key=api_key))
         hub = await _connect(url, token)
         stack.push_async_callback(hub.aclose)
-        voice = Voice(publisher, random.Random(seed))
-        desk = Desk(voice)
+        client = stack.enter_context(RestClient(url, api_key=api_key, patience=_BRIEF))
+        waits = await stack.enter_async_context(ApprovalWaits(url, token=token))
+        voice, state = Voice(publisher, random.Random(seed)), State(client)
+        desk = Desk(voice, state)
         spent: dict[str, int] = {}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desk.work(hub, tasks))
             for _ in range(CONVERSATIONS):
-                tasks.create_task(_converse(voice, desk, spent))
+                tasks.create_task(_converse(voice, state, waits, spent))
                 await voice.pause(0.5, 2)
 
 
