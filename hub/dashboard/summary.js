@@ -209,6 +209,17 @@ const LINES = {
   "onboarding.started": workspace(() => "onboarding began"),
   "onboarding.updated": workspace((d) => phrase("onboarding:", d.step)),
   "onboarding.completed": workspace(() => "onboarding completed"),
+  "onboarding.reset": workspace(() => "onboarding forgotten"),
+  "onboarding.expired": workspace(() => "onboarding ran out"),
+  "auth.session_created": (d) =>
+    isText(d.user) && said("quiet", d.user, phrase("logged in", isText(d.device) ? `on ${d.device}` : "")),
+  "auth.session_revoked": (d) =>
+    isText(d.user) &&
+    Array.isArray(d.sessions) &&
+    said("quiet", d.user, phrase("logged out:", d.reason)),
+  "auth.session_rotated": (d) => isText(d.user) && said("quiet", d.user, "has a new secret"),
+  "auth.session_expired": (d) =>
+    isText(d.user) && said("quiet", d.user, phrase("is no longer logged in:", d.reason)),
   "run.event": run,
   "hub.node.reported": (d) =>
     isText(d.node) &&
