@@ -206,7 +206,8 @@ class Program:
         """Write to standard input, and close it."""
         stdin = self.process.stdin
         assert stdin is not None
-        with contextlib.suppress(ConnectionError):
+        # uvloop says RuntimeError where the process has ended already.
+        with contextlib.suppress(ConnectionError, RuntimeError):
             stdin.write(data)
             await stdin.drain()
             if end:

@@ -168,7 +168,11 @@ async def test_the_demonstration_runs_and_ends(place: Place, number: Signals) ->
     await demo.spawn()
     line = await demo.line("Fanwire is live")
     assert f"http://127.0.0.1:{port}/" in line
-    assert len(place.pids()) == 4, place.pids()  # demo, hub, agent and Valkey
+
+    async def all_there() -> bool:  # demo, hub, agent and Valkey; the agent comes last
+        return len(place.pids()) == 4
+
+    await eventually(all_there)
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url) as http:
         assert "<title>" in (await http.get("/")).text
