@@ -11,6 +11,7 @@ from channels.catalogue import APPROVALS, Channel
 from channels.errors import BadRequest, LimitExceeded, NotFound, StoreError
 from channels.position import Position
 from channels.publication import MAX_DATA_BYTES
+from channels.reduce_approvals import BriefGate
 from channels.template import body_pieces
 from services.context import Context
 from services.gate import Change, Gate, to_ms
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_DEADLINE_MS",
     "MAX_OPEN",
     "MAX_PAGE",
+    "SNAPSHOT_BYTES",
     "ApprovalStore",
     "AuditEntry",
     "RefusedDecision",
@@ -42,8 +44,11 @@ KEEP_MS: Final = 90 * _DAY_MS
 MAX_DEADLINE_MS: Final = 366 * _DAY_MS
 #: The audit outlives the gates.
 _KEEP_AUDIT_MS = 400 * _DAY_MS
-#: Open gates of a workspace: a snapshot holds all of them.
+#: Open gates of a workspace: what one script may read in brief, and a person look through.
 MAX_OPEN: Final = 2_000
+#: Bytes of gates in a snapshot: with what is around them it stays below what every client of
+#: the hub takes (640 KiB).
+SNAPSHOT_BYTES: Final = 512 * 1024
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
@@ -163,6 +168,7 @@ class ApprovalStore:
                 now_ms - KEEP_MS - MAX_DEADLINE_MS,
                 now_ms - KEEP_MS,
                 now_ms - _KEEP_AUDIT_MS,
+                _brief(gate, text),
             ],
             event=opened.event.id,
             now_ms=now_ms,
@@ -181,7 +187,7 @@ class ApprovalStore:
             LimitExceeded: too much was said of it.
         """
         gate, keys, workspace = change.gate, self._context.keys, self.workspace
-        kind = _kind(gate)
+        kind, text = _kind(gate), _text(gate)
         moved = kind == "open" and gate.expires_at != before.expires_at
         deadline = to_ms(gate.expires_at) if moved and gate.expires_at is not None else None
         due = before.expires_at is not None and (moved or kind != "open")
@@ -199,7 +205,7 @@ class ApprovalStore:
             [
                 _body(change),
                 gate.gate,
-                _text(gate),
+                text,
                 before.version,
                 gate.version,
                 kind,
@@ -208,6 +214,7 @@ class ApprovalStore:
                 "" if deadline is None else deadline,
                 self._context.sweeper.member(FAMILY, gate.gate) if due else "",
                 now_ms - _KEEP_AUDIT_MS,
+                _brief(gate, text) if gate.open else "",
             ],
             event=change.event.id,
             now_ms=now_ms,
@@ -344,15 +351,29 @@ def channel_of(context: Context, workspace: str) -> Channel:
 
 
 async def read_snapshot(context: Context, channel: Channel) -> Snapshot:
-    """Return the open gates of a workspace and the position they are at."""
-    workspace = channel.params["workspace"]
+    """Return the open gates of a workspace and the position they are at.
+
+    Its size is bounded: see :class:`~channels.reduce_approvals.ApprovalsSnapshot`.
+    """
+    workspace, keys = channel.params["workspace"], context.keys
     reply = await context.store.run(
         load_script("approvals_snapshot"),
-        [*context.log.keys_of(channel), context.keys.approvals_open_gates(workspace)],
-        context.log.top_terms(),
+        [
+            *context.log.keys_of(channel),
+            keys.approvals_open(workspace),
+            keys.approvals_open_gates(workspace),
+        ],
+        [*context.log.top_terms(), SNAPSHOT_BYTES],
     )
-    epoch, offset, id_, gates = cast("tuple[bytes, int, bytes, list[bytes]]", reply)
-    data = b'{"workspace":"%b","gates":[%b]}' % (workspace.encode(), b",".join(gates))
+    epoch, offset, id_, gates, brief, more = cast(
+        "tuple[bytes, int, bytes, list[bytes], list[bytes], int]", reply
+    )
+    data = b'{"workspace":"%b","gates":[%b],"brief":[%b],"more":%d}' % (
+        workspace.encode(),
+        b",".join(gates),
+        b",".join(brief),
+        more,
+    )
     return Snapshot(data, Position(epoch.decode(), offset), id_.decode())
 
 
@@ -370,6 +391,13 @@ def _text(gate: Gate) -> bytes:
             f"at most {_MAX_GATE_BYTES} are allowed"
         )
     return text
+
+
+def _brief(gate: Gate, text: bytes) -> bytes:
+    """Return what stands in for an open gate in a snapshot without room for ``text``."""
+    names = BriefGate.__struct_fields__
+    brief = BriefGate(**{name: getattr(gate, name) for name in names})
+    return b"%d %b" % (len(text), _encode(brief))
 
 
 def _kind(gate: Gate) -> str:

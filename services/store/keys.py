@@ -98,7 +98,7 @@ class Keys:
         return f"{self.prefix}:{{{workspace}}}:approvals:open"
 
     def approvals_open_gates(self, workspace: str) -> str:
-        """Hash: gate id -> JSON of those that nobody has decided, for snapshots."""
+        """Hash: those of them as JSON, for snapshots; see ``lua/approvals_snapshot.lua``."""
         return f"{self.prefix}:{{{workspace}}}:approvals:open:gates"
 
     def approvals_ready(self, workspace: str) -> str:

@@ -67,8 +67,11 @@ class Server:
         self.at_s = 1_000.0
         self.ticks = 0.0
         self.takes_s = 0.0
+        self.asked = asyncio.Event()
 
     async def execute(self, *_command: object) -> list[bytes]:
+        """Answer TIME."""
+        self.asked.set()
         self.ticks += self.takes_s
         return [b"%d" % int(self.at_s), b"%d" % round(self.at_s % 1 * 1e6)]
 
@@ -127,11 +130,12 @@ async def test_a_machine_that_slept_asks_at_once(
     await clock.measure()
     running = asyncio.create_task(clock.run())
     await asyncio.sleep(0)
+    server.asked.clear()
     own_s[0] += 600
     server.at_s += 600
     async with asyncio.timeout(5):
-        while clock.now_ms() != 1_600_000:
-            await asyncio.sleep(0.001)
+        await server.asked.wait()
+    assert clock.now_ms() == 1_600_000
     running.cancel()
     await asyncio.wait({running})
 

@@ -2,14 +2,14 @@
 --
 -- KEYS     1 log stream   2 meta hash   3 gate, hash {v version, g JSON}
 --          4 gates of the workspace, sorted set by when they were requested
---          5 the open ones, alike   6 the open ones, hash id -> JSON
+--          5 the open ones, alike   6 the open ones, hash (approvals_snapshot.lua)
 --          7 approved and not used, sorted set by when
 --          8 due, sorted set   9 audit stream
 -- ARGV     1-9 terms of the channel (lib/event_log.lua)
 --          10 body   11 gate id   12 gate JSON   13 how many may be open
 --          14 TTL of the gate, ms ('' for none)   15 deadline, ms ('' for none)
 --          16 member of due   17 oldest of the lists to keep, ms   18 oldest of 7, ms
---          19 oldest entry of the audit to keep, ms
+--          19 oldest entry of the audit to keep, ms   20 in brief (approvals_snapshot.lua)
 -- returns  {1 opened, 1 first of its hour | 0}
 --          {0 there is one, 0, its JSON}
 --          {2 too many are open, 0}
@@ -34,7 +34,7 @@ if ARGV[14] ~= '' then
 end
 redis.call('ZADD', KEYS[4], ARGV[5], ARGV[11])
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[11])
-redis.call('HSET', KEYS[6], ARGV[11], ARGV[12])
+redis.call('HSET', KEYS[6], ARGV[11], ARGV[12], ARGV[11] .. ':', ARGV[20])
 if ARGV[15] ~= '' then
   redis.call('ZADD', KEYS[8], ARGV[15], ARGV[16])
 end
