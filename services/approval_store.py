@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
@@ -42,7 +43,7 @@ _DAY_MS = 86_400_000
 KEEP_MS: Final = 90 * _DAY_MS
 #: No deadline is further away.
 MAX_DEADLINE_MS: Final = 366 * _DAY_MS
-#: The audit outlives the gates.
+#: The audit, and what was refused, outlive the gates.
 _KEEP_AUDIT_MS = 400 * _DAY_MS
 #: Open gates of a workspace: what one script may read in brief, and a person look through.
 MAX_OPEN: Final = 2_000
@@ -52,6 +53,9 @@ SNAPSHOT_BYTES: Final = 512 * 1024
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
+#: Gates are read so many at once, and no more once a page has so many bytes.
+_READ_AT_ONCE = 50
+_PAGE_BYTES = 4 * 1024 * 1024
 _REFUSED_KEPT = 10_000
 #: Entries of the audit that one call looks through for those of one gate.
 _SCANNED = 5_000
@@ -201,6 +205,7 @@ class ApprovalStore:
                 keys.approvals_ready(workspace),
                 keys.due(workspace),
                 keys.approvals_audit(workspace),
+                keys.approvals(workspace),
             ],
             [
                 _body(change),
@@ -215,6 +220,8 @@ class ApprovalStore:
                 self._context.sweeper.member(FAMILY, gate.gate) if due else "",
                 now_ms - _KEEP_AUDIT_MS,
                 _brief(gate, text) if gate.open else "",
+                now_ms - KEEP_MS - MAX_DEADLINE_MS,
+                now_ms - KEEP_MS,
             ],
             event=change.event.id,
             now_ms=now_ms,
@@ -224,6 +231,27 @@ class ApprovalStore:
         if not outcome.values[0]:
             raise self._missing(gate.gate)
         return _decode_gate(cast(bytes, outcome.values[0]))
+
+    async def restore(self, gate: str) -> bool:
+        """Bring back an open gate that Redis forgot before its end; return whether there is one.
+
+        Nobody swept for months, or Redis had to make room. What snapshots hold of it is all of it.
+        """
+        keys, workspace = self._context.keys, self.workspace
+        open_gates = keys.approvals_open_gates(workspace)
+        text = cast(bytes, await self._context.store.execute("HGET", open_gates, gate) or b"")
+        reply = await self._context.store.run(
+            load_script("approval_restore"),
+            [self._key(gate), keys.approvals_open(workspace), open_gates, keys.due(workspace)],
+            [
+                gate,
+                text,
+                _decode_gate(text).version if text else 0,
+                KEEP_MS,
+                self._context.sweeper.member(FAMILY, gate),
+            ],
+        )
+        return bool(reply)
 
     async def forget_due(self, gate: str, at_ms: int | None) -> None:
         """Correct when the sweeper looks at a gate: at ``at_ms``, or never."""
@@ -252,15 +280,25 @@ class ApprovalStore:
         }[which](self.workspace)
         limit = _check_limit(limit)
         members, more = await self._members(key, limit, _read_cursor(cursor))
-        replies = await self._context.store.pipeline(
-            [("HGET", self._key(gate), "g") for _, gate in members]
-        )
-        gates = []
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-            if reply:
-                gates.append(_decode_gate(cast(bytes, reply)))
+        gates: list[Gate] = []
+        size = first = 0
+        while first < len(members):
+            if size > _PAGE_BYTES:
+                members, more = members[:first], True
+                break
+            replies = await self._context.store.pipeline(
+                [
+                    ("HGET", self._key(gate), "g")
+                    for _, gate in members[first : first + _READ_AT_ONCE]
+                ]
+            )
+            first += _READ_AT_ONCE
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+                if reply:
+                    size += len(cast(bytes, reply))
+                    gates.append(_decode_gate(cast(bytes, reply)))
         if which == "open":
             gates = [gate for gate in gates if gate.open]
         elif which == "ready":
@@ -328,12 +366,13 @@ class ApprovalStore:
     async def note_refused(self, refused: RefusedDecision) -> None:
         """Keep a refused decision, as well as it goes: it changed nothing."""
         key = self._context.keys.approvals_refused(self.workspace)
-        try:
-            await self._context.store.execute(
-                "XADD", key, "MAXLEN", "~", _REFUSED_KEPT, "*", "r", _encode(refused)
+        with contextlib.suppress(StoreError):
+            await self._context.store.pipeline(
+                [
+                    ("XADD", key, "MAXLEN", "~", _REFUSED_KEPT, "*", "r", _encode(refused)),
+                    ("PEXPIRE", key, _KEEP_AUDIT_MS),
+                ]
             )
-        except StoreError:
-            return
 
     async def refused(self, limit: int) -> list[RefusedDecision]:
         """Return the latest refused decisions, newest first."""

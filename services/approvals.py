@@ -354,8 +354,9 @@ class Approvals:
         try:
             gate = await self._change(gate_id, _leave)
         except NotFound:
-            await self._store.forget_due(gate_id, None)
-            return
+            if not await self._store.restore(gate_id):
+                return
+            gate = await self._change(gate_id, _leave)
         # Nearly always true already: the script that changed the gate saw to it.
         await self._store.forget_due(gate_id, deadline_of(gate))
 

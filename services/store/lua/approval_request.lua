@@ -15,6 +15,7 @@
 --          {2 too many are open, 0}
 
 -- include event_log
+-- include approval
 
 local found = redis.call('HGET', KEYS[3], 'g')
 if found then
@@ -41,8 +42,6 @@ end
 redis.call('XADD', KEYS[9], 'MINID', '~', ARGV[19], '*', 'g', ARGV[11], 's', 'pending',
   'b', ARGV[10])
 if hourly == 1 then
-  -- What is older is gone by its TTL; a gate without deadline stays in 5 while it is open.
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. ARGV[17])
-  redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', '(' .. ARGV[18])
+  tidy_approvals(KEYS[4], KEYS[7], KEYS[9], ARGV[5], ARGV[17], ARGV[18], ARGV[19])
 end
 return {1, hourly}
