@@ -103,7 +103,10 @@ class World:
             [msgspec.structs.replace(gate, consumed_by=gate.consumed_by[:5]) for gate in gates],
             await self.sessions.get_session("s1"),
             await self.sessions.get_session("new"),
-            [msgspec.structs.replace(one, id="") for one in await self.logins.list_sessions("ann")],
+            sorted(
+                repr(msgspec.structs.replace(one, id=""))
+                for one in await self.logins.list_sessions("ann")
+            ),
             await self.onboarding.get(),
             await self.preferences.get(user="ann"),
             len((await self.approvals.audit()).items),
