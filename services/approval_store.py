@@ -10,14 +10,12 @@ import msgspec
 
 from channels.catalogue import APPROVALS, Channel
 from channels.errors import BadRequest, LimitExceeded, NotFound, StoreError
-from channels.position import Position
 from channels.publication import MAX_DATA_BYTES
-from channels.reduce_approvals import BriefGate
 from channels.template import body_pieces
+from services.approval_snapshot import brief_text
 from services.context import Context
 from services.gate import Change, Gate, to_ms
 from services.page import Page
-from services.snapshots import Snapshot
 from services.store.port import Argument, Reply
 from services.store.script import load_script
 
@@ -27,13 +25,11 @@ __all__ = [
     "MAX_DEADLINE_MS",
     "MAX_OPEN",
     "MAX_PAGE",
-    "SNAPSHOT_BYTES",
     "ApprovalStore",
     "AuditEntry",
     "RefusedDecision",
     "channel_of",
     "deadline_of",
-    "read_snapshot",
 ]
 
 #: The name of gates among what ends by itself.
@@ -47,9 +43,6 @@ MAX_DEADLINE_MS: Final = 366 * _DAY_MS
 _KEEP_AUDIT_MS = 400 * _DAY_MS
 #: Open gates of a workspace: what one script may read in brief, and a person look through.
 MAX_OPEN: Final = 2_000
-#: Bytes of gates in a snapshot: with what is around them it stays below what every client of
-#: the hub takes (640 KiB).
-SNAPSHOT_BYTES: Final = 512 * 1024
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
@@ -172,7 +165,7 @@ class ApprovalStore:
                 now_ms - KEEP_MS - MAX_DEADLINE_MS,
                 now_ms - KEEP_MS,
                 now_ms - _KEEP_AUDIT_MS,
-                _brief(gate, text),
+                brief_text(gate, text),
             ],
             event=opened.event.id,
             now_ms=now_ms,
@@ -219,7 +212,7 @@ class ApprovalStore:
                 "" if deadline is None else deadline,
                 self._context.sweeper.member(FAMILY, gate.gate) if due else "",
                 now_ms - _KEEP_AUDIT_MS,
-                _brief(gate, text) if gate.open else "",
+                brief_text(gate, text) if gate.open else "",
                 now_ms - KEEP_MS - MAX_DEADLINE_MS,
                 now_ms - KEEP_MS,
             ],
@@ -389,33 +382,6 @@ def channel_of(context: Context, workspace: str) -> Channel:
     return context.catalogue.find(APPROVALS.name(workspace=workspace))
 
 
-async def read_snapshot(context: Context, channel: Channel) -> Snapshot:
-    """Return the open gates of a workspace and the position they are at.
-
-    Its size is bounded: see :class:`~channels.reduce_approvals.ApprovalsSnapshot`.
-    """
-    workspace, keys = channel.params["workspace"], context.keys
-    reply = await context.store.run(
-        load_script("approvals_snapshot"),
-        [
-            *context.log.keys_of(channel),
-            keys.approvals_open(workspace),
-            keys.approvals_open_gates(workspace),
-        ],
-        [*context.log.top_terms(), SNAPSHOT_BYTES],
-    )
-    epoch, offset, id_, gates, brief, more = cast(
-        "tuple[bytes, int, bytes, list[bytes], list[bytes], int]", reply
-    )
-    data = b'{"workspace":"%b","gates":[%b],"brief":[%b],"more":%d}' % (
-        workspace.encode(),
-        b",".join(gates),
-        b",".join(brief),
-        more,
-    )
-    return Snapshot(data, Position(epoch.decode(), offset), id_.decode())
-
-
 def _body(change: Change) -> bytes:
     (body,) = body_pieces(lambda: change.event, 0)
     return body
@@ -430,13 +396,6 @@ def _text(gate: Gate) -> bytes:
             f"at most {_MAX_GATE_BYTES} are allowed"
         )
     return text
-
-
-def _brief(gate: Gate, text: bytes) -> bytes:
-    """Return what stands in for an open gate in a snapshot without room for ``text``."""
-    names = BriefGate.__struct_fields__
-    brief = BriefGate(**{name: getattr(gate, name) for name in names})
-    return b"%d %b" % (len(text), _encode(brief))
 
 
 def _kind(gate: Gate) -> str:

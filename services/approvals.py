@@ -32,6 +32,7 @@ from channels.errors import (
 from channels.ids import check_id, new_id
 from services import gate as rules
 from services.answer_schema import check_answer, check_schema
+from services.approval_snapshot import read_snapshot
 from services.approval_store import (
     FAMILY,
     MAX_DEADLINE_MS,
@@ -39,7 +40,6 @@ from services.approval_store import (
     AuditEntry,
     RefusedDecision,
     deadline_of,
-    read_snapshot,
 )
 from services.context import Context
 from services.gate import Change, Gate, Verdict, Vote, to_time

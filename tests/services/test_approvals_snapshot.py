@@ -11,7 +11,8 @@ import pytest
 from channels.errors import RequestError
 from channels.position import Position
 from channels.reduce_approvals import OpenApprovals, OpenGate
-from services.approval_store import MAX_OPEN, SNAPSHOT_BYTES
+from services.approval_snapshot import SNAPSHOT_BYTES
+from services.approval_store import MAX_OPEN
 from services.store.port import Store
 
 from .approval_support import Stage
