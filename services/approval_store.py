@@ -46,8 +46,10 @@ MAX_OPEN: Final = 2_000
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
-#: Gates are read so many at once, and no more once a page has so many bytes.
+#: Gates and entries are read so many at once (more of entries while they are small together),
+#: and no more once a page has so many bytes.
 _READ_AT_ONCE = 50
+_SMALL_BYTES = 256 * 1024
 _PAGE_BYTES = 4 * 1024 * 1024
 _REFUSED_KEPT = 10_000
 #: Entries of the audit that one call looks through for those of one gate.
@@ -324,7 +326,7 @@ class ApprovalStore:
     ) -> Page[AuditEntry]:
         """Return entries of the audit in order; all of them, or those of one gate.
 
-        A page of one gate's may be short, or empty, and yet not the last.
+        A page may be short, one of one gate's also empty, and yet not the last.
 
         Raises:
             BadRequest: the cursor is none of ours.
@@ -334,27 +336,32 @@ class ApprovalStore:
             raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
         key = self._context.keys.approvals_audit(self.workspace)
         entries: list[AuditEntry] = []
-        scanned = 0
+        scanned = size = 0
+        count = _READ_AT_ONCE
         while True:
-            count = limit + 1 if gate is None else 1_000
             edge = f"({cursor}" if cursor else ""
             if newest_first:
                 command = ("XREVRANGE", key, edge or "+", "-", "COUNT", count)
             else:
                 command = ("XRANGE", key, edge or "-", "+", "COUNT", count)
             batch = cast("list[Reply]", await self._context.store.execute(*command))
+            bytes_read = 0
             for raw in batch:
-                if len(entries) == limit:
+                if len(entries) == limit or size > _PAGE_BYTES:
                     return Page(entries, cursor)
                 entry_id, fields = cast("tuple[bytes, list[bytes]]", raw)
+                bytes_read += len(fields[5])
                 cursor = entry_id.decode()
                 if gate is None or fields[1].decode() == gate:
                     entries.append(_audit_entry(cursor, fields))
+                    size += len(fields[5])
             scanned += len(batch)
             if len(batch) < count:
                 return Page(entries)
             if scanned >= _SCANNED:
                 return Page(entries, cursor)
+            if bytes_read < _SMALL_BYTES:
+                count = min(2 * count, 1_000)
 
     async def note_refused(self, refused: RefusedDecision) -> None:
         """Keep a refused decision, as well as it goes: it changed nothing."""

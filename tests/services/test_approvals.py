@@ -598,7 +598,7 @@ async def test_decisions_alone_keep_house(stage, approvals):
         assert members == ([] if key.endswith("approvals") else [b"g"])
 
 
-async def test_a_page_of_large_gates_is_short(stage, approvals):
+async def test_a_page_of_what_is_large_is_short(stage, approvals):
     """And goes on where it ended: nobody reads a hundred megabytes at once."""
     for n in range(130):
         await approvals.request("pay", {"text": "x" * 60_000}, gate_id=f"g{n}")
@@ -609,6 +609,14 @@ async def test_a_page_of_large_gates_is_short(stage, approvals):
         pages, cursor = pages + 1, page.next
     assert pages == 2
     assert sorted(found) == sorted(f"g{n}" for n in range(130))
+    for gate in (None, "g7"):
+        found, pages, cursor = [], 0, ""
+        while pages == 0 or cursor:
+            page = await approvals.audit(gate, limit=500, cursor=cursor)
+            found += [entry.gate for entry in page.items]
+            pages, cursor = pages + 1, page.next
+        assert pages == (2 if gate is None else 1)
+        assert found == ([f"g{n}" for n in range(130)] if gate is None else ["g7"])
 
 
 # -- lists ----------------------------------------------------------------------------------
