@@ -28,7 +28,15 @@ from .events.approvals import (
 )
 from .ids import Id
 
-__all__ = ["ApprovalsSnapshot", "OpenApprovals", "OpenGate", "Vote", "escalated", "voted"]
+__all__ = [
+    "ApprovalsSnapshot",
+    "BriefGate",
+    "OpenApprovals",
+    "OpenGate",
+    "Vote",
+    "escalated",
+    "voted",
+]
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,11 +70,32 @@ class OpenGate(ApprovalRequestedData, frozen=True, kw_only=True, omit_defaults=T
         return self.proposed_sha256 or self.args_sha256
 
 
+class BriefGate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a snapshot says of an open gate that is too large for it: enough to ask for it.
+
+    Neither its arguments nor who may decide it: nobody must decide by what is told here.
+    """
+
+    gate: Id
+    version: int
+    tool: str
+    created_at: Annotated[datetime, Meta(tz=True)]
+    requested_by: str = ""
+    run: str = ""
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
 class ApprovalsSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of a snapshot of ``approvals:{workspace}``: its open gates, in no order."""
+    """The data of a snapshot of ``approvals:{workspace}``: its open gates, newest first.
+
+    A snapshot is bounded. As many as go into it are in ``gates``, all others in ``brief``; and
+    where there are too many even for that, ``more`` of the oldest are only counted.
+    """
 
     workspace: Id
     gates: list[OpenGate]
+    brief: list[BriefGate] = []
+    more: Annotated[int, Meta(ge=0)] = 0
 
 
 #: An open gate, or what holds more of one.
@@ -76,15 +105,24 @@ _snapshot_decoder = msgspec.json.Decoder(ApprovalsSnapshot)
 
 
 class OpenApprovals:
-    """The open gates of a workspace, kept by events. No I/O."""
+    """The open gates of a workspace, kept by events. No I/O.
 
-    __slots__ = ("gates",)
+    ``brief`` are those that the snapshot had no room for, and ``more`` is how many it only
+    counted; ask for them. No gate is in two of the three.
+    """
+
+    __slots__ = ("brief", "gates", "more")
 
     def __init__(self, snapshot: bytes | None = None) -> None:
         """Begin with the data of a snapshot; without one, where the channel begins."""
         self.gates: dict[str, OpenGate] = {}
+        self.brief: dict[str, BriefGate] = {}
+        self.more = 0
         if snapshot is not None:
-            self.gates = {gate.gate: gate for gate in _snapshot_decoder.decode(snapshot).gates}
+            told = _snapshot_decoder.decode(snapshot)
+            self.gates = {gate.gate: gate for gate in told.gates}
+            self.brief = {gate.gate: gate for gate in told.brief}
+            self.more = told.more
 
     def apply(self, event: Event) -> bool:
         """Take the next event of the channel; return whether it was about an open gate."""
@@ -101,12 +139,27 @@ class OpenApprovals:
                 | ApprovalRejected(data=ApprovalData(gate=ended))
                 | ApprovalCancelled(data=ApprovalData(gate=ended))
             ):
-                return self.gates.pop(ended, None) is not None
+                return self._end(ended)
             case ApprovalExpired(data=data) if data.outcome != "escalated":
-                return self.gates.pop(data.gate, None) is not None
+                return self._end(data.gate)
         return False
 
+    def _end(self, ended: str) -> bool:
+        found = self.gates.pop(ended, None) or self.brief.pop(ended, None)
+        if found is None and self.more:
+            # All that were requested since are known, so it was one of those.
+            self.more -= 1
+            return True
+        return found is not None
+
     def _renew(self, event: ApprovalVoted | ApprovalEscalated) -> bool:
+        brief = self.brief.get(event.data.gate)
+        if brief is not None and event.data.version > brief.version:
+            changes: dict[str, Any] = {"version": event.data.version}
+            if isinstance(event, ApprovalEscalated):
+                changes["expires_at"] = event.data.expires_at
+            self.brief[brief.gate] = msgspec.structs.replace(brief, **changes)
+            return True
         gate = self.gates.get(event.data.gate)
         if gate is None or event.data.version <= gate.version:
             return False

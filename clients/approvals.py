@@ -94,6 +94,7 @@ class _Named(msgspec.Struct):
 
 class _OpenGates(msgspec.Struct):
     gates: list[_Named]
+    brief: list[_Named] = []
 
 
 class _EventData(msgspec.Struct):
@@ -349,7 +350,9 @@ class ApprovalWaits:
         async for item in told:
             match item:
                 case Snapshot(raw=raw):
-                    watch.gates = {each.gate for each in _decode(_decode_gates, raw).gates}
+                    state = _decode(_decode_gates, raw)
+                    # One that is not among them is over, or was only counted: it is read.
+                    watch.gates = {each.gate for each in (*state.gates, *state.brief)}
                     for gate in watch.waiting.keys() - watch.gates:
                         task = asyncio.create_task(self._look(watch, gate))
                         looking.add(task)

@@ -5,13 +5,14 @@ Entries are written by the scripts that change gates; here they are read.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any, Final, cast
 
 import msgspec
 
 from channels.errors import BadRequest, StoreError
-from services.approval_store import check_limit
+from services.approval_store import KEEP_AUDIT_MS, PAGE_BYTES, check_limit
 from services.context import Context
 from services.page import Page
 from services.store.port import Reply
@@ -21,6 +22,9 @@ __all__ = ["ApprovalAudit", "AuditEntry", "RefusedDecision"]
 _REFUSED_KEPT: Final = 10_000
 #: Entries of the audit that one call looks through for those of one gate.
 _SCANNED: Final = 5_000
+#: Entries are read so many at once, more while they are small together.
+_READ_AT_ONCE: Final = 50
+_SMALL_BYTES: Final = 256 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,7 +88,7 @@ class ApprovalAudit:
     ) -> Page[AuditEntry]:
         """Return entries of the audit in order; all of them, or those of one gate.
 
-        A page of one gate's may be short, or empty, and yet not the last.
+        A page may be short, one of one gate's also empty, and yet not the last.
 
         Raises:
             BadRequest: the cursor is none of ours.
@@ -94,37 +98,43 @@ class ApprovalAudit:
             raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
         key = self._context.keys.approvals_audit(self._workspace)
         entries: list[AuditEntry] = []
-        scanned = 0
+        scanned = size = 0
+        count = _READ_AT_ONCE
         while True:
-            count = limit + 1 if gate is None else 1_000
             edge = f"({cursor}" if cursor else ""
             if newest_first:
                 command = ("XREVRANGE", key, edge or "+", "-", "COUNT", count)
             else:
                 command = ("XRANGE", key, edge or "-", "+", "COUNT", count)
             batch = cast("list[Reply]", await self._context.store.execute(*command))
+            bytes_read = 0
             for raw in batch:
-                if len(entries) == limit:
+                if len(entries) == limit or size > PAGE_BYTES:
                     return Page(entries, cursor)
                 entry_id, fields = cast("tuple[bytes, list[bytes]]", raw)
+                bytes_read += len(fields[5])
                 cursor = entry_id.decode()
                 if gate is None or fields[1].decode() == gate:
                     entries.append(_audit_entry(cursor, fields))
+                    size += len(fields[5])
             scanned += len(batch)
             if len(batch) < count:
                 return Page(entries)
             if scanned >= _SCANNED:
                 return Page(entries, cursor)
+            if bytes_read < _SMALL_BYTES:
+                count = min(2 * count, 1_000)
 
     async def note(self, refused: RefusedDecision) -> None:
         """Keep a refused decision, as well as it goes: it changed nothing."""
         key = self._context.keys.approvals_refused(self._workspace)
-        try:
-            await self._context.store.execute(
-                "XADD", key, "MAXLEN", "~", _REFUSED_KEPT, "*", "r", _encode(refused)
+        with contextlib.suppress(StoreError):
+            await self._context.store.pipeline(
+                [
+                    ("XADD", key, "MAXLEN", "~", _REFUSED_KEPT, "*", "r", _encode(refused)),
+                    ("PEXPIRE", key, KEEP_AUDIT_MS),
+                ]
             )
-        except StoreError:
-            return
 
     async def refused(self, limit: int) -> list[RefusedDecision]:
         """Return the latest refused decisions, newest first."""

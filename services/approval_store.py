@@ -8,27 +8,27 @@ import msgspec
 
 from channels.catalogue import APPROVALS, Channel
 from channels.errors import BadRequest, LimitExceeded, NotFound
-from channels.position import Position
 from channels.publication import MAX_DATA_BYTES
 from channels.template import body_pieces
+from services.approval_snapshot import brief_text
 from services.context import Context
 from services.gate import Change, Gate, to_ms
 from services.page import Page
-from services.snapshots import Snapshot
 from services.store.port import Argument, Reply
 from services.store.script import load_script
 
 __all__ = [
     "FAMILY",
+    "KEEP_AUDIT_MS",
     "KEEP_MS",
     "MAX_DEADLINE_MS",
     "MAX_OPEN",
     "MAX_PAGE",
+    "PAGE_BYTES",
     "ApprovalStore",
     "channel_of",
     "check_limit",
     "deadline_of",
-    "read_snapshot",
 ]
 
 #: The name of gates among what ends by itself.
@@ -38,13 +38,16 @@ _DAY_MS = 86_400_000
 KEEP_MS: Final = 90 * _DAY_MS
 #: No deadline is further away.
 MAX_DEADLINE_MS: Final = 366 * _DAY_MS
-#: The audit outlives the gates.
-_KEEP_AUDIT_MS = 400 * _DAY_MS
-#: Open gates of a workspace: a snapshot holds all of them.
+#: The audit, and what was refused, outlive the gates.
+KEEP_AUDIT_MS = 400 * _DAY_MS
+#: Open gates of a workspace: what one script may read in brief, and a person look through.
 MAX_OPEN: Final = 2_000
 #: The JSON of a gate with all that was said of it.
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
+#: Gates are read so many at once, and no more once a page has so many bytes.
+_READ_AT_ONCE = 50
+PAGE_BYTES: Final = 4 * 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _decode_gate = msgspec.json.Decoder(Gate).decode
@@ -112,7 +115,8 @@ class ApprovalStore:
                 self._context.sweeper.member(FAMILY, gate.gate),
                 now_ms - KEEP_MS - MAX_DEADLINE_MS,
                 now_ms - KEEP_MS,
-                now_ms - _KEEP_AUDIT_MS,
+                now_ms - KEEP_AUDIT_MS,
+                brief_text(gate, text),
             ],
             event=opened.event.id,
             now_ms=now_ms,
@@ -131,7 +135,7 @@ class ApprovalStore:
             LimitExceeded: too much was said of it.
         """
         gate, keys, workspace = change.gate, self._context.keys, self.workspace
-        kind = _kind(gate)
+        kind, text = _kind(gate), _text(gate)
         moved = kind == "open" and gate.expires_at != before.expires_at
         deadline = to_ms(gate.expires_at) if moved and gate.expires_at is not None else None
         due = before.expires_at is not None and (moved or kind != "open")
@@ -145,11 +149,12 @@ class ApprovalStore:
                 keys.approvals_ready(workspace),
                 keys.due(workspace),
                 keys.approvals_audit(workspace),
+                keys.approvals(workspace),
             ],
             [
                 _body(change),
                 gate.gate,
-                _text(gate),
+                text,
                 before.version,
                 gate.version,
                 kind,
@@ -157,7 +162,10 @@ class ApprovalStore:
                 _ttl(gate, now_ms) if moved or kind in {"ended", "ready"} else "",
                 "" if deadline is None else deadline,
                 self._context.sweeper.member(FAMILY, gate.gate) if due else "",
-                now_ms - _KEEP_AUDIT_MS,
+                now_ms - KEEP_AUDIT_MS,
+                brief_text(gate, text) if gate.open else "",
+                now_ms - KEEP_MS - MAX_DEADLINE_MS,
+                now_ms - KEEP_MS,
             ],
             event=change.event.id,
             now_ms=now_ms,
@@ -167,6 +175,27 @@ class ApprovalStore:
         if not outcome.values[0]:
             raise self._missing(gate.gate)
         return _decode_gate(cast(bytes, outcome.values[0]))
+
+    async def restore(self, gate: str) -> bool:
+        """Bring back an open gate that Redis forgot before its end; return whether there is one.
+
+        Nobody swept for months, or Redis had to make room. What snapshots hold of it is all of it.
+        """
+        keys, workspace = self._context.keys, self.workspace
+        open_gates = keys.approvals_open_gates(workspace)
+        text = cast(bytes, await self._context.store.execute("HGET", open_gates, gate) or b"")
+        reply = await self._context.store.run(
+            load_script("approval_restore"),
+            [self._key(gate), keys.approvals_open(workspace), open_gates, keys.due(workspace)],
+            [
+                gate,
+                text,
+                _decode_gate(text).version if text else 0,
+                KEEP_MS,
+                self._context.sweeper.member(FAMILY, gate),
+            ],
+        )
+        return bool(reply)
 
     async def forget_due(self, gate: str, at_ms: int | None) -> None:
         """Correct when the sweeper looks at a gate: at ``at_ms``, or never."""
@@ -195,15 +224,25 @@ class ApprovalStore:
         }[which](self.workspace)
         limit = check_limit(limit)
         members, more = await self._members(key, limit, _read_cursor(cursor))
-        replies = await self._context.store.pipeline(
-            [("HGET", self._key(gate), "g") for _, gate in members]
-        )
-        gates = []
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-            if reply:
-                gates.append(_decode_gate(cast(bytes, reply)))
+        gates: list[Gate] = []
+        size = first = 0
+        while first < len(members):
+            if size > PAGE_BYTES:
+                members, more = members[:first], True
+                break
+            replies = await self._context.store.pipeline(
+                [
+                    ("HGET", self._key(gate), "g")
+                    for _, gate in members[first : first + _READ_AT_ONCE]
+                ]
+            )
+            first += _READ_AT_ONCE
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+                if reply:
+                    size += len(cast(bytes, reply))
+                    gates.append(_decode_gate(cast(bytes, reply)))
         if which == "open":
             gates = [gate for gate in gates if gate.open]
         elif which == "ready":
@@ -235,19 +274,6 @@ class ApprovalStore:
 def channel_of(context: Context, workspace: str) -> Channel:
     """Return the channel that tells of the workspace's gates."""
     return context.catalogue.find(APPROVALS.name(workspace=workspace))
-
-
-async def read_snapshot(context: Context, channel: Channel) -> Snapshot:
-    """Return the open gates of a workspace and the position they are at."""
-    workspace = channel.params["workspace"]
-    reply = await context.store.run(
-        load_script("approvals_snapshot"),
-        [*context.log.keys_of(channel), context.keys.approvals_open_gates(workspace)],
-        context.log.top_terms(),
-    )
-    epoch, offset, id_, gates = cast("tuple[bytes, int, bytes, list[bytes]]", reply)
-    data = b'{"workspace":"%b","gates":[%b]}' % (workspace.encode(), b",".join(gates))
-    return Snapshot(data, Position(epoch.decode(), offset), id_.decode())
 
 
 def _body(change: Change) -> bytes:

@@ -44,11 +44,11 @@ from services.approval_request import (
     check_text,
     opened,
 )
+from services.approval_snapshot import read_snapshot
 from services.approval_store import (
     FAMILY,
     ApprovalStore,
     deadline_of,
-    read_snapshot,
 )
 from services.context import Context
 from services.gate import Change, Gate, Verdict, Vote, to_time
@@ -359,8 +359,9 @@ class Approvals:
         try:
             gate = await self._change(gate_id, _leave)
         except NotFound:
-            await self._store.forget_due(gate_id, None)
-            return
+            if not await self._store.restore(gate_id):
+                return
+            gate = await self._change(gate_id, _leave)
         # Nearly always true already: the script that changed the gate saw to it.
         await self._store.forget_due(gate_id, deadline_of(gate))
 

@@ -30,6 +30,7 @@ from channels.events import (
 from channels.ids import check_id, new_id
 from channels.publication import check_json, encode_body
 from services.auth_session import AuthSession, Claims, Issued, Record, encode_claims, from_ms
+from services.changes import Outcome
 from services.context import Context
 from services.login_token import LoginToken, new_secret
 from services.store.port import Argument, Reply
@@ -265,7 +266,7 @@ class AuthSessions:
         reason: Literal["logout", "revoked"] = "revoked",
         actor: str = "",
     ) -> bool:
-        """End a session; return whether there was one.
+        """End a session; return whether there was one, or may have been after a lost answer.
 
         Once this returns no :meth:`verify` succeeds anywhere, and its connections on every
         node are being closed for good (3503).
@@ -286,7 +287,8 @@ class AuthSessions:
     ) -> list[str]:
         """End all sessions of ``user``, but not the one with the public id ``keep``.
 
-        Returns the public ids of those that ended; raises as :meth:`revoke` does.
+        Returns the public ids of those that ended, as far as is known after a lost answer; raises
+        as :meth:`revoke` does.
         """
         return await self._end(user, "", keep, reason, actor)
 
@@ -300,16 +302,25 @@ class AuthSessions:
     ) -> list[str]:
         channel = self._channel(user)
         event, before, after = _revoked(user, reason, actor)
-        keys = self._context.keys
-        outcome = await _surely(
-            lambda: self._context.changes.run(
-                self._revoke,
-                channel,
-                [keys.auth_sessions(user), keys.due(user)],
-                [before, after, session, keep],
-                event=event.id,
-            )
-        )
+        keys, doubts = self._context.keys, 0
+
+        async def attempt() -> Outcome:
+            nonlocal doubts
+            try:
+                return await self._context.changes.run(
+                    self._revoke,
+                    channel,
+                    [keys.auth_sessions(user), keys.due(user)],
+                    [before, after, session, keep],
+                    event=event.id,
+                )
+            except OutcomeUnknown:
+                doubts += 1
+                raise
+
+        outcome = await _surely(attempt)
+        if session and doubts:
+            return [session]
         return [cast(bytes, id_).decode() for id_ in cast("list[Reply]", outcome.values[0])]
 
     async def expire(self, user: str, session_id: str) -> None:

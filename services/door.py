@@ -11,11 +11,13 @@ process are two applications.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from channels.catalogue import Catalogue
+from channels.errors import StoreError
 from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
@@ -121,6 +123,10 @@ class Services:
 
     async def __aenter__(self) -> Self:
         await self.store.open(wait=self._wait)
+        if self._wait:
+            # Before anything is given an end: this machine's own clock may be hours off.
+            with contextlib.suppress(StoreError):
+                await self.context.clock.measure()
         self._tasks = [
             asyncio.create_task(self.follower.run(), name="fanwire-follower"),
             asyncio.create_task(self.context.clock.run(), name="fanwire-clock"),

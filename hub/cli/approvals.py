@@ -295,6 +295,10 @@ def _print_open(snapshot: Snapshot, printer: EventPrinter, *, as_json: bool) -> 
         return
     for gate in snapshot.data["gates"]:
         click.echo(_line(gate))
+    for gate in snapshot.data.get("brief", []):
+        click.echo(_line(gate | {"args": "..."}))
+    if more := snapshot.data.get("more", 0):
+        click.echo(f"and {more} older ones; see: fanwire approvals list")
 
 
 def _client(url: str, token: str, api_key: str) -> RestClient:

@@ -6,6 +6,9 @@
 it belongs to none). The braces are the Cluster hash tag: everything one script touches has
 the same root, so it lives in one slot. Ids hold no separator (see ``channels/ids.py``), so
 two different things cannot share a key.
+
+Each key says when it ends. What ends by itself is told, so a TTL of Redis is only for what nobody
+ended: a node that sweeps is needed, or the sets of sessions, gates and deadlines stay.
 """
 
 from __future__ import annotations
@@ -27,11 +30,17 @@ class Keys:
         self.prefix = check_id(prefix, "key prefix")
 
     def log(self, channel: Channel) -> str:
-        """Stream: the event log; entry ``<offset>-0`` holds ``i`` (id) and ``b`` (body)."""
+        """Stream: the event log; entry ``<offset>-0`` holds ``i`` (id) and ``b`` (body).
+
+        Ends with the history that the channel declares, after its last publication.
+        """
         return f"{self.prefix}:{{{channel.root}}}:log:{channel.name}"
 
     def log_meta(self, channel: Channel) -> str:
-        """Hash: ``e`` epoch, ``o`` offset of the top, ``i`` its id, ``t`` its time in ms."""
+        """Hash: ``e`` epoch, ``o`` offset of the top, ``i`` its id, ``t`` its time in ms.
+
+        Ends 30 days after the last publication, or with the history where that is longer.
+        """
         return f"{self.prefix}:{{{channel.root}}}:meta:{channel.name}"
 
     def publish_op(self, channel: Channel, idempotency_key: str) -> str:
@@ -44,7 +53,10 @@ class Keys:
         return f"{self.prefix}:{{{channel.root}}}:pub:{channel.name}"
 
     def channel_index(self) -> str:
-        """Sorted set: channels with a log, by the time in ms they were last begun."""
+        """Sorted set: channels with a log, by the time in ms they were last begun.
+
+        The latest 100,000; there is one.
+        """
         return f"{self.prefix}:{{hub}}:channels"
 
     def nodes(self) -> str:
@@ -66,7 +78,10 @@ class Keys:
     # -- state -----------------------------------------------------------------------------
 
     def session(self, workspace: str, session: str) -> str:
-        """Hash: the working memory of a session; its fields are in ``lua/lib/session.lua``."""
+        """Hash: the working memory of a session; its fields are in ``lua/lib/session.lua``.
+
+        It and the next two end with the session, or a day after its last moment.
+        """
         return f"{self.prefix}:{{{workspace}}}:wm:{session}"
 
     def session_messages(self, workspace: str, session: str) -> str:
@@ -78,63 +93,75 @@ class Keys:
         return f"{self.prefix}:{{{workspace}}}:wm:{session}:ids"
 
     def sessions(self, workspace: str) -> str:
-        """Sorted set: the workspace's sessions by the time in ms they began."""
+        """Sorted set: the workspace's sessions by the time in ms they began; none that ended."""
         return f"{self.prefix}:{{{workspace}}}:wms"
 
     def sessions_of(self, workspace: str, user: str) -> str:
-        """Sorted set: a user's sessions in the workspace by the time in ms they began."""
+        """Sorted set: a user's sessions in the workspace by the time in ms they began.
+
+        None that ended; 367 days after the last began in any case.
+        """
         return f"{self.prefix}:{{{workspace}}}:wms:{user}"
 
     def approval(self, workspace: str, gate: str) -> str:
-        """Hash: one approval gate, ``v`` its version and ``g`` its JSON."""
+        """Hash: one approval gate: ``v`` version, ``g`` JSON.
+
+        Ends 90 days after it was decided, or its deadline; an open one without deadline stays.
+        """
         return f"{self.prefix}:{{{workspace}}}:approval:{gate}"
 
     def approvals(self, workspace: str) -> str:
-        """Sorted set: the workspace's gates by the time in ms they were requested."""
+        """Sorted set: the workspace's gates by the time in ms they were requested: 456 days."""
         return f"{self.prefix}:{{{workspace}}}:approvals"
 
     def approvals_open(self, workspace: str) -> str:
-        """Sorted set: those of them that nobody has decided."""
+        """Sorted set: those of them that nobody has decided: 2,000 at most."""
         return f"{self.prefix}:{{{workspace}}}:approvals:open"
 
     def approvals_open_gates(self, workspace: str) -> str:
-        """Hash: gate id -> JSON of those that nobody has decided, for snapshots."""
+        """Hash: those of them as JSON, for snapshots; see ``lua/approvals_snapshot.lua``."""
         return f"{self.prefix}:{{{workspace}}}:approvals:open:gates"
 
     def approvals_ready(self, workspace: str) -> str:
-        """Sorted set: those that are approved and not used, by the time in ms they were."""
+        """Sorted set: those approved and not used, by the time in ms they were: 90 days."""
         return f"{self.prefix}:{{{workspace}}}:approvals:ready"
 
     def approvals_refused(self, workspace: str) -> str:
-        """Stream: the latest decisions of people who may not decide."""
+        """Stream: the latest 10,000 or so decisions of people who may not decide: 400 days."""
         return f"{self.prefix}:{{{workspace}}}:approvals:refused"
 
     def approvals_audit(self, workspace: str) -> str:
-        """Stream: what was done to the gates, by whom and when; only ever appended to."""
+        """Stream: what was done to the gates, by whom and when: 400 days."""
         return f"{self.prefix}:{{{workspace}}}:approvals:audit"
 
     def onboarding(self, workspace: str) -> str:
-        """Hash: the onboarding of a workspace."""
+        """Hash: the onboarding of a workspace; its version stays 400 days after its end."""
         return f"{self.prefix}:{{{workspace}}}:onboarding"
 
     def preferences(self, workspace: str, user: str = "") -> str:
-        """Hash: preferences of a workspace, or of one user in it."""
+        """Hash: preferences of a workspace, or of one user in it; stays, 2 MiB at most."""
         family = f"prefs:{user}" if user else "prefs"
         return f"{self.prefix}:{{{workspace}}}:{family}"
 
     def auth_sessions(self, user: str) -> str:
-        """Hash: a user's login sessions by their public ids; see ``lua/lib/auth.lua``."""
+        """Hash: a user's login sessions by their public ids; see ``lua/lib/auth.lua``.
+
+        Without those that ended; a day after the last end of all of them in any case.
+        """
         return f"{self.prefix}:{{{user}}}:auth"
 
     def request_op(self, root: str, key: str) -> str:
-        """String: the outcome of a request with this idempotency key."""
+        """String: the outcome of a request with this idempotency key: a day, 256 KiB or so."""
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
         return f"{self.prefix}:{{{root}}}:req:{digest.hexdigest()}"
 
     # -- what ends by itself ---------------------------------------------------------------
 
     def due(self, root: str) -> str:
-        """Sorted set: ``family:id`` of what ends by itself under this root, by when (ms)."""
+        """Sorted set: ``family:id`` of what ends by itself under this root, by when (ms).
+
+        Nothing that ended.
+        """
         return f"{self.prefix}:{{{root}}}:due"
 
     def due_roots(self) -> str:

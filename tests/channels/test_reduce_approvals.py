@@ -70,3 +70,16 @@ def test_an_escalation_changes_who_may_decide():
 def test_what_is_not_about_an_open_gate_changes_nothing(nothing):
     """Its use, a gate that is not known, an escalation told the old way."""
     assert not OpenApprovals().apply(nothing)
+
+
+def test_gates_in_brief_and_those_that_are_only_counted_end_too():
+    """What is unknown was counted; what was requested since is known."""
+    approvals = OpenApprovals(
+        b'{"workspace":"w1","gates":[],"more":1,"brief":[{"gate":"b","version":1,"tool":"t",'
+        b'"created_at":"2026-01-02T03:04:05Z"}]}'
+    )
+    assert approvals.apply(event("requested", gate="new"))
+    for gate in ("b", "new", "old"):
+        assert approvals.apply(event("approved", gate=gate))
+    assert (approvals.gates, approvals.brief, approvals.more) == ({}, {}, 0)
+    assert not approvals.apply(event("approved", gate="older"))

@@ -565,10 +565,73 @@ async def test_keys_outlive_what_they_say(stage, approvals):
 async def test_a_deadline_of_a_gate_that_is_gone_is_forgotten(stage, approvals):
     """The sweeper does not look for it for ever."""
     await ask(approvals, expires_in_s=10)
-    await stage.store.execute("DEL", stage.context.keys.approval("w1", "g"))
+    keys = stage.context.keys
+    await stage.store.execute("DEL", keys.approval("w1", "g"), keys.approvals_open_gates("w1"))
     stage.hand.move(10)
     await stage.context.sweeper.sweep()
-    assert await stage.store.execute("ZCARD", stage.context.keys.due("w1")) == 0
+    assert await stage.store.execute("EXISTS", keys.due("w1"), keys.approvals_open("w1")) == 0
+
+
+async def test_an_open_gate_that_redis_forgot_ends_all_the_same(stage, approvals):
+    """Nobody swept for months, or Redis made room: its end is told, and it counts no more."""
+    await ask(approvals, expires_in_s=10)
+    keys = stage.context.keys
+    await stage.store.execute("DEL", keys.approval("w1", "g"))
+    stage.hand.move(10)
+    await asyncio.gather(approvals.expire("g"), approvals.expire("g"))
+    assert await stage.types() == ["requested", "expired"]
+    left = (keys.due("w1"), keys.approvals_open("w1"), keys.approvals_open_gates("w1"))
+    assert await stage.store.execute("EXISTS", *left) == 0
+    assert (await approvals.get("g")).status == "expired"
+
+
+async def test_what_a_workspace_keeps_of_its_gates_ends(stage, approvals):
+    """Also where nobody asks for anything any more."""
+    await ask(approvals, approvers=["ann"])
+    with pytest.raises(PermissionDenied):
+        await say(approvals, actor="eve")
+    await say(approvals)
+    keys, day = stage.context.keys, 86_400_000
+    for key, days in (
+        (keys.approvals("w1"), 456),
+        (keys.approvals_ready("w1"), 90),
+        (keys.approvals_audit("w1"), 400),
+        (keys.approvals_refused("w1"), 400),
+    ):
+        assert (days - 1) * day < await stage.store.execute("PTTL", key) <= days * day
+
+
+async def test_decisions_alone_keep_house(stage, approvals):
+    """Where each hour begins with one, and never with a request."""
+    await ask(approvals, gate_id="old")
+    await stage.store.execute("ZADD", stage.context.keys.approvals_ready("w1"), 1, "lost")
+    await ask(approvals, expires_in_s=None)
+    stage.hand.move(500 * 86_400)
+    await say(approvals)
+    for key in (stage.context.keys.approvals("w1"), stage.context.keys.approvals_ready("w1")):
+        members = await stage.store.execute("ZRANGE", key, 0, -1)
+        assert members == ([] if key.endswith("approvals") else [b"g"])
+
+
+async def test_a_page_of_what_is_large_is_short(stage, approvals):
+    """And goes on where it ended: nobody reads a hundred megabytes at once."""
+    for n in range(130):
+        await approvals.request("pay", {"text": "x" * 60_000}, gate_id=f"g{n}")
+    found, pages, cursor = [], 0, ""
+    while pages == 0 or cursor:
+        page = await approvals.list_open(limit=500, cursor=cursor)
+        found += [gate.gate for gate in page.items]
+        pages, cursor = pages + 1, page.next
+    assert pages == 2
+    assert sorted(found) == sorted(f"g{n}" for n in range(130))
+    for gate in (None, "g7"):
+        found, pages, cursor = [], 0, ""
+        while pages == 0 or cursor:
+            page = await approvals.audit(gate, limit=500, cursor=cursor)
+            found += [entry.gate for entry in page.items]
+            pages, cursor = pages + 1, page.next
+        assert pages == (2 if gate is None else 1)
+        assert found == ([f"g{n}" for n in range(130)] if gate is None else ["g7"])
 
 
 # -- lists ----------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import pytest
 from channels.errors import RequestError
 from channels.position import Position
 from channels.reduce_approvals import OpenApprovals, OpenGate
+from services.approval_snapshot import SNAPSHOT_BYTES
+from services.approval_store import MAX_OPEN
 from services.store.port import Store
 
 from .approval_support import Stage
@@ -108,7 +110,8 @@ async def test_a_snapshot_of_nothing_has_a_position(store):
     stage = Stage(store)
     await stage.of("w2").request("pay", {}, gate_id="g")
     empty = await snapshot(stage)
-    assert msgspec.json.decode(empty.data) == {"workspace": "w1", "gates": []}
+    told = {"workspace": "w1", "gates": [], "brief": [], "more": 0}
+    assert msgspec.json.decode(empty.data) == told
     assert empty.position.offset == 0
     assert empty.position.epoch
     theirs = await snapshot(stage, "w2")
@@ -116,7 +119,7 @@ async def test_a_snapshot_of_nothing_has_a_position(store):
 
 
 async def test_a_snapshot_takes_few_commands(valkey, store):
-    """One script: the top of the log and the gates."""
+    """One script: the top of the log, which gates there are, their sizes, and themselves."""
     stage = Stage(store)
     await stage.of().request("pay", {})
     await snapshot(stage)
@@ -130,6 +133,81 @@ async def test_a_snapshot_takes_few_commands(valkey, store):
     await snapshot(stage)
     after = calls()
     used = {name: count - before.get(name, 0) for name, count in after.items()}
-    for name in ("info", "hello", "ping", "publish", "client|setinfo", "select"):
+    for name in ("info", "hello", "ping", "publish", "client", "client|setinfo", "select"):
         used.pop(name, None)
-    assert {name: n for name, n in used.items() if n} == {"evalsha": 1, "hmget": 1, "hvals": 1}
+    told = {name: n for name, n in used.items() if n}
+    assert told == {"evalsha": 1, "hmget": 3, "zrevrange": 1}
+
+
+#: Arguments so large that eight gates with them go into a snapshot, and no ninth.
+LARGE = {"text": "x" * 60_000}
+
+
+async def test_what_has_no_room_is_told_in_brief(store):
+    """The newest are whole, those that are too large are named, and nothing is lost."""
+    stage = Stage(store)
+    for n in range(11):
+        args = {} if n in (0, 5) else LARGE
+        await stage.of().request("pay", args, gate_id=f"g{n}", requested_by="agent")
+        stage.hand.move(1)
+    one = await snapshot(stage)
+    approvals = OpenApprovals(one.data)
+    assert len(one.data) < SNAPSHOT_BYTES + 1_000
+    assert list(approvals.gates) == ["g10", "g9", "g8", "g7", "g6", "g5", "g4", "g3", "g2", "g0"]
+    assert list(approvals.brief) == ["g1"]
+    assert approvals.more == 0
+    gate, brief = await stage.of().get("g1"), approvals.brief["g1"]
+    names = brief.__struct_fields__
+    assert [getattr(gate, name) for name in names] == [getattr(brief, name) for name in names]
+    await stage.of().decide("g4", "approve", actor="ann", decision_id="d1")
+    approvals = OpenApprovals((await snapshot(stage)).data)
+    assert "g1" in approvals.gates
+    assert not approvals.brief
+
+
+async def test_too_many_gates_are_counted(tcp_store):
+    """Also when all that may be open have the longest names; what ends is told of them too."""
+    stage, text = Stage(tcp_store), "\u2028" * 190
+
+    async def ask(first: int) -> None:
+        for n in range(first, MAX_OPEN, 20):
+            await stage.of().request(text, {"n": n}, gate_id=f"g{n:063}", run=text)
+
+    await asyncio.gather(*(ask(first) for first in range(20)))
+    one = await snapshot(stage)
+    assert SNAPSHOT_BYTES - 10_000 < len(one.data) < SNAPSHOT_BYTES + 1_000
+    approvals = OpenApprovals(one.data)
+    known = {*approvals.gates, *approvals.brief}
+    assert len(known) + approvals.more == MAX_OPEN
+    assert approvals.more > 0
+    unknown = next(id_ for n in range(MAX_OPEN) if (id_ := f"g{n:063}") not in known)
+    before = approvals.more
+    for gate in (unknown, next(iter(known))):
+        await stage.of().cancel(gate)
+    page = await stage.context.log.read(stage.of().channel, since=one.position)
+    told = [stage.of().channel.declaration.check_data(pub.data) for pub in page.publications]
+    assert [approvals.apply(event) for event in told] == [True, True]
+    assert approvals.more == before - 1
+    assert len({*approvals.gates, *approvals.brief}) == len(known) - 1
+
+
+async def test_votes_and_escalations_are_told_of_gates_in_brief(store):
+    """Snapshot and events lead to what a later snapshot says."""
+    stage = Stage(store)
+    for n in range(9):
+        await stage.of().request(
+            "pay", LARGE, gate_id=f"g{n}", quorum=2, expires_in_s=30,
+            on_timeout="escalate", escalate_to=["bob", "cy"], escalate_in_s=99,
+        )  # fmt: skip
+        stage.hand.move(1)
+    one = await snapshot(stage)
+    approvals = OpenApprovals(one.data)
+    assert list(approvals.brief) == ["g0"]
+    await stage.of().decide("g0", "approve", actor="ann", decision_id="d1")
+    stage.hand.move(21)
+    await stage.context.sweeper.sweep()
+    for event in (await stage.events())[one.position.offset :]:
+        assert approvals.apply(event)
+    later = OpenApprovals((await snapshot(stage)).data)
+    assert (approvals.gates, approvals.brief) == (later.gates, later.brief)
+    assert later.brief["g0"].version == 3

@@ -451,3 +451,13 @@ def test_both_protocols_list_alike():
     flat = list(_records([b"a", text, b"b", text]))
     assert flat == list(_records({b"a": text, b"b": text}))
     assert flat[0] == ("a", Record("digest", 2, 1000, 2000, 3000, 4000, 1000, b"{}"))
+
+
+async def test_a_node_whose_clock_is_behind_takes_nothing_away(sessions, clock):
+    """What was used on another node ends no earlier for being used on this one."""
+    issued = await sessions.create("ann", idle_ttl_s=600)
+    clock.forward(300)
+    ends = (await sessions.verify(issued.token)).expires_at
+    clock.forward(-30)
+    rotated = await sessions.rotate(issued.token)
+    assert rotated.session.expires_at == ends

@@ -428,7 +428,7 @@ async def test_without_memory_nothing_changes(valkey_server, keys, size):
         async with TcpStore(server.url) as store:
             log = EventLog(store, keys)
             await append(log, known, 1)
-            client.config_set("maxmemory", "1mb")
+            client.config_set("maxmemory", "1")
             before = _snapshot(server)
             for channel in (known, unknown):
                 with pytest.raises(StoreRefused, match="OOM"):

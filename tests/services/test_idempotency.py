@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from channels.errors import OutcomeUnknown
 from services import idempotency as module
 from services.idempotency import Idempotency, KeptReply, KeyReused, UnderWay, operation_id
 from services.store.keys import Keys
-from services.store.port import Store
+from services.store.port import Reply, Store
 
 REPLY = KeptReply(201, {"etag": '"1"'}, b'{"a":1}')
 ID = operation_id("ann", "key")
@@ -80,3 +82,43 @@ async def test_what_a_dead_node_left_ends(
     left = await store.execute("PTTL", keys.request_op("w1", ID))
     assert isinstance(left, int)
     assert module.UNDER_WAY_MS < left <= module.KEEP_MS
+
+
+@pytest.mark.parametrize("ran", [True, False])
+async def test_a_lost_answer_does_not_stand_in_its_own_way(
+    store: Store, keys: Keys, ran: bool
+) -> None:
+    """Whoever asked and heard nothing asks again, and knows its own note."""
+
+    class Deaf:
+        times = 1
+
+        async def run(self, *args: Any) -> Reply:
+            if not self.times:
+                return await store.run(*args)
+            self.times -= 1
+            if ran:
+                await store.run(*args)
+            raise OutcomeUnknown("no reply")
+
+    deaf = Deaf()
+    requests = Idempotency(deaf, keys)  # type: ignore[arg-type]  # as much as it asks of one
+    assert await requests.begin("w1", ID, b"post") is None
+    with pytest.raises(UnderWay):
+        await requests.begin("w1", ID, b"post")
+    deaf.times = 2
+    with pytest.raises(OutcomeUnknown):
+        await requests.begin("w1", ID, b"post")
+
+
+async def test_a_large_reply_is_not_kept(requests: Idempotency, store: Store, keys: Keys) -> None:
+    """The request is carried out again, by the same operation id; another one is refused."""
+    await requests.begin("w1", ID, b"post")
+    large = KeptReply(200, {}, b"x" * (module.KEEP_BYTES + 1))
+    await requests.finish("w1", ID, b"post", large)
+    kept = await store.execute("STRLEN", keys.request_op("w1", ID))
+    assert isinstance(kept, int)
+    assert kept < 200
+    assert await requests.begin("w1", ID, b"post") is None
+    with pytest.raises(KeyReused):
+        await requests.begin("w1", ID, b"other")

@@ -250,3 +250,23 @@ async def test_a_change_takes_few_commands(valkey, onboarding):
     assert {name: n for name, n in grown.items() if n} == {
         "evalsha": 1, "hgetall": 1, "hmget": 1, "xadd": 1, "hset": 2, "publish": 1,
     }  # fmt: skip
+
+
+async def test_an_op_id_of_another_user_opens_nothing(onboarding):
+    """Who has the same one is refused all the same."""
+    await onboarding.start("ann", data={"secret": 1})
+    await onboarding.advance("a", user_id="ann", op_id="op")
+    with pytest.raises(PermissionDenied):
+        await onboarding.advance("a", user_id="bob", op_id="op")
+    assert (await onboarding.advance("a", user_id="ann", op_id="op")).version == 2
+
+
+async def test_what_ended_leaves_its_version_for_a_year(onboarding, store, context):
+    """And what begins in that time has no end but its own."""
+    begun = await onboarding.start("ann")
+    await onboarding.reset()
+    key = context.keys.onboarding("w1")
+    assert 399 * 86_400_000 < await store.execute("PTTL", key) <= 400 * 86_400_000
+    again = await onboarding.start("ann")
+    assert again.version == begun.version + 2
+    assert await store.execute("PTTL", key) == -1

@@ -267,12 +267,15 @@ async def test_somebody_will_look_before_a_session_begins(store, hand):
 
 
 async def test_an_end_that_nobody_told_leaves_nothing_due(sessions, context, hand):
-    """Where even the keys are gone, the sets let go of it."""
+    """Where even the keys are gone, the sets let go of it; the user's in the end."""
     await sessions.create_session("s1", "ada", idle_ttl_s=60)
     await context.store.execute("DEL", context.keys.session("w1", "s1"))
     hand.move(60)
     await context.sweeper.sweep()
     assert await context.store.execute("EXISTS", context.keys.due("w1")) == 0
+    assert await context.store.execute("EXISTS", context.keys.sessions("w1")) == 0
+    left = await context.store.execute("PTTL", context.keys.sessions_of("w1", "ada"))
+    assert MAX_AGE_S * 1000 < left <= MAX_AGE_S * 1000 + DAY_MS
     assert await types_of(context, "w1", "s1") == ["created"]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
-from channels.errors import StoreUnavailable
+from channels.errors import StoreRefused, StoreUnavailable
+from services import sweeper as module
 from services.clock import Clock
 from services.store.keys import Keys
 from services.store.port import Store
@@ -237,3 +239,121 @@ async def test_a_workspace_may_be_called_hub(world: World) -> None:
     world.now_ms += 11_000
     await sweeper.sweep()
     assert await world.waiting() == 0
+
+
+async def test_a_look_says_when_the_next_one_of_the_same_root_is(world: World) -> None:
+    """Also when it ended something there, and when there is more than a look takes."""
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "w1", "a", world.now_ms)
+    await world.write("w1", "b", world.now_ms + 5_000)
+    assert await sweeper.sweep() == world.now_ms + 5_000
+    for number in range(150):
+        await world.write("w1", f"t{number:03}", world.now_ms)
+    await sweeper.register("w1", world.now_ms)
+    assert await sweeper.sweep() == world.now_ms
+    assert len(await world.ended()) == 101
+
+
+@pytest.mark.parametrize("bad", ["a", "z"])
+async def test_a_root_that_is_refused_keeps_no_other_from_ending(world: World, bad: str) -> None:
+    """Whatever its name: it comes back as often as its claim runs out."""
+    sweeper = world.sweeper()
+    for root in ("m", bad):
+        await sweeper.register(root, world.now_ms)
+    await world.write("m", "x", world.now_ms)
+    await world.store.execute("SET", world.keys.due(bad), "of another type")
+    for _ in range(2):
+        with pytest.raises(StoreRefused):
+            await sweeper.sweep()
+        world.now_ms += 11_000
+    assert await world.ended("m") == ["x"]
+    await world.store.execute("DEL", world.keys.due(bad))
+    await world.write(bad, "y", world.now_ms)
+    await sweeper.sweep()
+    assert await world.ended(bad) == ["y"]
+
+
+async def test_an_end_that_is_refused_is_put_off(world: World) -> None:
+    """Its neighbours end; where nothing can be written at all, nothing is put off either."""
+
+    def refuse() -> None:
+        world.fail = lambda: None
+        raise StoreRefused("WRONGTYPE no such thing")
+
+    sweeper = world.sweeper()
+    await world.begin(sweeper, "w1", "a", world.now_ms - 1)
+    await world.write("w1", "b", world.now_ms)
+    world.fail = refuse
+    assert await sweeper.sweep() == world.now_ms + 60_000
+    assert await world.ended() == ["b"]
+
+
+async def test_an_end_that_hangs_holds_up_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another root, nor its own for long, nor what becomes due meanwhile."""
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.01)
+    sweeper = world.sweeper(every_s=0.01)
+    hung, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hang(_root: str, _id: str) -> None:
+        hung.set()
+        await let_go.wait()
+
+    sweeper.handle("hanging", hang)
+    await sweeper.register("w1", world.now_ms)
+    await world.store.execute("ZADD", world.keys.due("w1"), world.now_ms, "hanging:a")
+    world.clock.measured = True
+    world.clock._ahead_ms, world.clock._ticks = 0.0, lambda: world.now_ms / 1000
+    running = asyncio.create_task(sweeper.run())
+    async with asyncio.timeout(20):
+        await hung.wait()
+        await world.begin(sweeper, "w2", "b", world.now_ms)
+        await world.told.wait()
+    assert await world.ended("w2") == ["b"]
+    running.cancel()
+    await asyncio.wait({running})
+    assert not sweeper._sweeping
+
+    monkeypatch.setattr(module, "_END_S", 0.01)
+    world.now_ms += 11_000
+    await world.write("w1", "c", world.now_ms)
+    async with asyncio.timeout(20):
+        await sweeper.sweep()
+    assert await world.ended("w1") == ["c"]
+    put_off = await world.store.execute("ZSCORE", world.keys.due("w1"), "hanging:a")
+    assert float(put_off) == world.now_ms + 60_000  # type: ignore[arg-type]  # a number or bytes
+
+
+async def test_what_its_handler_leaves_due_is_not_spun_around(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug in a handler costs a look a minute."""
+
+    async def leave(_root: str, _id: str) -> None:
+        return
+
+    sweeper = world.sweeper()
+    sweeper.handle("stuck", leave)
+    await sweeper.register("w1", world.now_ms)
+    await world.store.execute("ZADD", world.keys.due("w1"), world.now_ms, "stuck:a")
+    assert await sweeper.sweep() == world.now_ms + 60_000
+    assert "is still due after its end" in caplog.text
+
+
+async def test_nothing_ends_before_the_time_is_known(world: World, store: Store) -> None:
+    """A machine whose clock is a day ahead ends nothing of today."""
+    clock = Clock(store, now=lambda: time.time() + 86_400)
+    now_ms = Clock(store).now_ms()
+    sweeper = Sweeper(store, world.keys, clock)
+    sweeper.handle("thing", world.end)
+    world.now_ms = now_ms + 86_400_000
+    await world.begin(sweeper, "w1", "early", now_ms + 3_600_000)
+    await world.begin(sweeper, "w1", "due", now_ms - 1)
+    running = asyncio.create_task(sweeper.run())
+    async with asyncio.timeout(20):
+        await world.told.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    await sweeper.sweep()
+    assert await world.ended() == ["due"]

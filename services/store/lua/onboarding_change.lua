@@ -17,10 +17,12 @@
 -- include event_log
 -- include document
 
-if KEYS[5] and redis.call('EXISTS', KEYS[5]) == 1 then
-  return {2, 0, redis.call('HGETALL', KEYS[3])}
-end
 local found = read_document(KEYS[3])
+-- Another user may have the same op id, and is not told of this one's data by it.
+if KEYS[5] and (ARGV[16] == '' or ARGV[16] == found.u)
+  and redis.call('EXISTS', KEYS[5]) == 1 then
+  return {2, 0, flatten(found)}
+end
 local code
 if not found.z or (found.x ~= '0' and tonumber(ARGV[13]) >= tonumber(found.x)) then
   code = 5

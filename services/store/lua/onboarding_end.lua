@@ -38,5 +38,7 @@ if err then
 end
 redis.call('DEL', KEYS[3])
 redis.call('HSET', KEYS[3], 'v', version)
+-- 400 days, far beyond all that is kept of its events: then nobody compares versions any more.
+redis.call('PEXPIRE', KEYS[3], '34560000000')
 redis.call('ZREM', KEYS[4], ARGV[14])
 return {1, hourly, version}

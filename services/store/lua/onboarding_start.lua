@@ -13,7 +13,7 @@
 -- returns  {1 begun | 0 there is one | 2 there is one whose time is up | 4 too many fields,
 --           1 first of its hour | 0, all of the hash as it is now}
 --
--- What ended leaves its version behind, so that versions rise for ever.
+-- What ended leaves its version behind for 400 days, so that versions rise.
 
 -- include event_log
 -- include document
@@ -40,6 +40,9 @@ if ARGV[15] ~= '0' then
 end
 patch_document(KEYS[3], found, 17, {'v', version, 's', ARGV[13], 'z', 'started', 'u', ARGV[14],
   'c', ARGV[12], 't', ARGV[12], 'x', ends, 'i', ARGV[15]})
+if version ~= '1' then
+  redis.call('PERSIST', KEYS[3])
+end
 if ends ~= '0' then
   redis.call('ZADD', KEYS[4], ends, ARGV[16])
 end

@@ -45,5 +45,8 @@ redis.call('ZADD', KEYS[5], '0', 'o:')
 redis.call('PEXPIRE', KEYS[5], ARGV[17])
 redis.call('ZADD', KEYS[6], ARGV[5], ARGV[10])
 redis.call('ZADD', KEYS[7], ARGV[5], ARGV[10])
+-- Where the hash is lost before its end is told, nobody knows any more whose it was: 367 days,
+-- which is beyond the longest life there is.
+redis.call('PEXPIRE', KEYS[7], '31708800000')
 redis.call('ZADD', KEYS[8], ARGV[12], ARGV[18])
 return {DONE, hourly}

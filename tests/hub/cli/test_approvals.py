@@ -149,3 +149,18 @@ async def test_watching(url: str) -> None:
         await approvals(url, "reject", "g1", proof=ann)
         assert "approval.rejected" in await line(watching)
         assert await watching.wait() == 0
+
+
+async def test_watching_many_large_gates(url: str) -> None:
+    """All of them are shown, those that a snapshot has no room for without their arguments."""
+    ann = await token("ann", "approvals:decide")
+    for number in range(12):
+        ask(url, f"g{number}", args={"text": "x" * 60_000})
+    async with fanwire(
+        "approvals", "watch", "-w", "w1", "-n", "1", FANWIRE_URL=url, FANWIRE_TOKEN=ann
+    ) as watching:
+        shown = [await line(watching) for _ in range(12)]
+        assert sorted(one.split()[0] for one in shown) == sorted(f"g{n}" for n in range(12))
+        assert [one.split()[0] for one in shown if 'pay "..."' in one] == ["g3", "g2", "g1", "g0"]
+        await approvals(url, "reject", "g0", proof=ann)
+        assert "approval.rejected" in await line(watching)

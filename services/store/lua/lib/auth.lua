@@ -18,9 +18,10 @@ local function write_session(s)
     s.order, s.claims}, ' ')
 end
 
--- see_session(s, now)  it is used: its end moves on, but not beyond its last one
+-- see_session(s, now)  it is used: its end moves on, but not beyond its last one, nor back
+--                      where the clock of this node is behind another's
 local function see_session(s, now)
   s.seen = now
-  s.expires = string.format('%.0f',
-    math.min(tonumber(now) + tonumber(s.idle), tonumber(s.ends)))
+  s.expires = string.format('%.0f', math.max(tonumber(s.expires),
+    math.min(tonumber(now) + tonumber(s.idle), tonumber(s.ends))))
 end
