@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import msgspec
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from channels.canonical import canonical_json
 from channels.errors import BadRequest
+from services.bounded_validator import check_patterns, first_error
 
 __all__ = ["check_answer", "check_schema"]
 
@@ -24,15 +23,18 @@ def check_schema(schema: Mapping[str, object] | None) -> dict[str, Any] | None:
     """Return ``schema`` if it is a JSON schema (draft 2020-12) or None.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is none, or has a pattern that could take for ever.
+        LimitExceeded: it is too large.
     """
     if schema is None:
         return None
     plain: dict[str, Any] = msgspec.json.decode(canonical_json(schema))
-    try:
-        Draft202012Validator.check_schema(plain)
-    except SchemaError as error:
-        raise BadRequest(f"response_schema is no JSON schema: {error.message[:500]}") from None
+    check_patterns(plain)
+    error = first_error(Draft202012Validator.META_SCHEMA, plain)
+    if error is not None:
+        raise BadRequest(
+            f"response_schema is no JSON schema at {error.json_path}: {error.message[:500]}"
+        )
     return plain
 
 
@@ -40,7 +42,8 @@ def check_answer(schema: Mapping[str, Any] | None, answer: object, *, edit: bool
     """Check a payload. Without a schema an edit is an object, as arguments are.
 
     Raises:
-        BadRequest: it is not what was asked for.
+        BadRequest: it is not what was asked for, or the schema cannot be applied.
+        LimitExceeded: that would take too long to find out.
     """
     if schema is None:
         if edit and not isinstance(answer, Mapping):
@@ -48,13 +51,9 @@ def check_answer(schema: Mapping[str, Any] | None, answer: object, *, edit: bool
         return
     # Tuples and other mappings become what they are in JSON.
     plain = msgspec.json.decode(canonical_json(answer))
-    validator = Draft202012Validator(schema, registry=_NOTHING)
-    try:
-        validator.validate(plain)
-    except ValidationError as error:
+    error = first_error(schema, plain, registry=_NOTHING)
+    if error is not None:
         raise BadRequest(
             f"the payload does not fit the gate's schema at {error.json_path}: "
             f"{error.message[:500]}"
-        ) from None
-    except (Unresolvable, RecursionError) as error:
-        raise BadRequest(f"the gate's schema cannot be applied: {str(error)[:200]}") from None
+        )
