@@ -16,7 +16,8 @@ __all__ = ["ID_PATTERN", "Id", "check_id", "new_id"]
 #: Linear, and anchored with \A and \Z because ``$`` would let a trailing newline pass. No
 #: separator of ours (``:``, ``{``, ``}``), no glob character and no comma can occur in an
 #: id, so ids can be joined into channel names and Redis keys without escaping.
-ID_PATTERN = r"\A[A-Za-z0-9_.@-]{1,64}\Z"
+#: "." and ".." are none: in the path of an address they mean another one.
+ID_PATTERN = r"\A(?!\.{1,2}\Z)[A-Za-z0-9_.@-]{1,64}\Z"
 
 _is_id = re.compile(ID_PATTERN).match
 
@@ -28,11 +29,12 @@ def check_id(value: str, what: str) -> str:
     """Return ``value`` if it is an id; ``what`` names it in the error.
 
     Raises:
-        BadRequest: it is not 1-64 characters out of ``A-Z a-z 0-9 _ . @ -``.
+        BadRequest: it is not 1-64 characters out of ``A-Z a-z 0-9 _ . @ -``, or is "." or "..".
     """
     if not _is_id(value):
         raise BadRequest(
-            f"{what} must be 1-64 characters out of A-Z a-z 0-9 _ . @ - ; got {value[:80]!r}"
+            f"{what} must be 1-64 characters out of A-Z a-z 0-9 _ . @ - , not . or .. ; "
+            f"got {value[:80]!r}"
         )
     return value
 

@@ -420,10 +420,11 @@ def _read_cursor(cursor: str) -> tuple[int, str] | None:
 
 
 def _is_stream_id(cursor: str) -> bool:
-    ms, dash, sequence = cursor.partition("-")
-    return bool(dash) and all(
-        part.isascii() and part.isdigit() and len(part) <= 20 for part in (ms, sequence)
-    )
+    ms, _, sequence = cursor.partition("-")
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in (ms, sequence)):
+        return False
+    # Nothing is before 0-0, and Redis refuses to look there.
+    return int(ms) > 0
 
 
 def _scored(reply: Reply) -> list[tuple[int, str]]:

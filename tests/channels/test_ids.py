@@ -35,9 +35,12 @@ def test_ids_pass(text):
 @example("a,b")
 @example("ä")
 @example("\u0661")
+@example(".")
+@example("..")
+@example("...")
 def test_anything_else_is_refused(text):
     """A text is an id exactly when its length and characters say so; the two checks agree."""
-    if 1 <= len(text) <= 64 and set(text) <= set(ID_CHARACTERS):
+    if 1 <= len(text) <= 64 and set(text) <= set(ID_CHARACTERS) and text not in {".", ".."}:
         assert check_id(text, "session") == text
         return
     with pytest.raises(BadRequest, match=r"\Asession must be 1-64 characters out of .+; got "):

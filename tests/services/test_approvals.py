@@ -592,6 +592,17 @@ async def test_a_foreign_cursor_is_refused(approvals, cursor):
         await approvals.audit(cursor=cursor)
 
 
+@pytest.mark.parametrize(
+    "cursor", ["0-0", "1-", "-1", "18446744073709551615-18446744073709551615", f"{10**20}-0"]
+)
+async def test_a_cursor_that_no_page_of_the_audit_gave(approvals, cursor):
+    """Redis is not asked what it would refuse."""
+    await ask(approvals)
+    for newest_first in (False, True):
+        with pytest.raises(BadRequest, match="expected a cursor"):
+            await approvals.audit(cursor=cursor, newest_first=newest_first)
+
+
 async def test_the_audit_is_paged_both_ways(approvals):
     """In order, every entry once, of all gates and of one."""
     for n in range(6):
