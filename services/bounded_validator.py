@@ -9,18 +9,19 @@ the schema.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 import re2
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
+from referencing import Registry
 
 from channels.canonical import canonical_json
 from channels.errors import BadRequest, FanwireError, LimitExceeded
 
-__all__ = ["MAX_STEPS", "check_patterns", "first_error"]
+__all__ = ["MAX_STEPS", "answer_error", "schema_error"]
 
 #: Steps one validation may take: about a fifth of a second at the very worst, and enough for
 #: the largest payload with a schema that looks at each of its values a few times.
@@ -30,6 +31,8 @@ _BYTES_A_STEP: Final = 100
 #: Steps of a match besides those for its text: the pattern is compiled for it.
 _PATTERN_STEPS: Final = 100
 _MAX_PATTERN_CHARACTERS: Final = 1_000
+#: Holds no schema but the draft's own, and fetches none: a ``$ref`` to elsewhere is an error.
+_NOTHING: Final[Registry[Any]] = Registry()
 #: These look at the whole value.
 _WHOLE: Final = frozenset({"const", "enum", "uniqueItems"})
 
@@ -37,13 +40,32 @@ _WHOLE: Final = frozenset({"const", "enum", "uniqueItems"})
 _Keyword = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
 
 
-def first_error(schema: Any, value: Any, **options: Any) -> ValidationError | None:  # noqa: ANN401
-    """Return what is wrong with ``value``, None for nothing. Both are plain JSON.
+def schema_error(schema: object) -> ValidationError | None:
+    """Return why ``schema``, plain JSON, is no schema; None if it is one.
+
+    Raises:
+        LimitExceeded: it is too large.
+        BadRequest: it has a pattern that could take for ever.
+    """
+    _check_patterns(schema)
+    return _first_error(Draft202012Validator.META_SCHEMA, schema)
+
+
+def answer_error(schema: Mapping[str, Any], answer: object) -> ValidationError | None:
+    """Return what of ``answer``, plain JSON, does not fit; None if all does.
 
     Raises:
         LimitExceeded: finding out takes too long.
         BadRequest: the schema cannot be applied.
     """
+    return _first_error(schema, answer, registry=_NOTHING)
+
+
+def _first_error(
+    schema: Any,  # noqa: ANN401
+    value: object,
+    **options: Any,  # noqa: ANN401
+) -> ValidationError | None:
     kind = _bounded(len(json.dumps(value)))
     try:
         return next(kind(schema, **options).iter_errors(value), None)
@@ -53,12 +75,8 @@ def first_error(schema: Any, value: Any, **options: Any) -> ValidationError | No
         raise BadRequest(f"the schema cannot be applied: {str(error)[:200]}") from None
 
 
-def check_patterns(schema: object) -> None:
-    """Look at every pattern that may stand in ``schema``.
-
-    Raises:
-        BadRequest: one is none, or it stands where it cannot be bounded.
-    """
+def _check_patterns(schema: object) -> None:
+    """Look at every pattern that may stand in ``schema``, also where only a reference leads."""
     rest = [schema]
     while rest:
         match rest.pop():
