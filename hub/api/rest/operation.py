@@ -22,6 +22,7 @@ from channels.ids import check_id
 from hub.api.body import read_body
 from hub.api.rest.caller import Caller, caller_of
 from hub.api.rest.preconditions import etag, expected_version, is_unchanged
+from hub.auth import TICKET_PARAMETER
 from hub.problem import problem_response
 from services.idempotency import KeptReply, operation_id
 from services.workspace import Workspace
@@ -125,8 +126,7 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
 
     async def endpoint(request: Request) -> Response:
         caller = await caller_of(hub, request)
-        asked = dict(request.query_params)
-        asked.pop("ticket", None)
+        asked = _query_of(request)
         workspace = caller.workspace(asked.pop("workspace", None)) if operation.tenant else ""
         caller.need(operation.scope)
         path = {name: check_id(value, name) for name, value in request.path_params.items()}
@@ -147,6 +147,13 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
         return await _once(operation, call, call.operation, raw, request)
 
     return endpoint
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    """Return what is asked for, without the ticket, which says who asks and is used up."""
+    asked = dict(request.query_params)
+    asked.pop(TICKET_PARAMETER, None)
+    return asked
 
 
 def _decode_query(kind: type[msgspec.Struct], asked: dict[str, str]) -> Any:  # noqa: ANN401
@@ -185,12 +192,12 @@ async def _once(
 ) -> Response:
     """Carry the request out, unless it was before."""
     idempotency = call.hub.idempotency
-    root = call.workspace_id or call.caller.name
+    root = call.workspace_id or call.caller.name or "hub"
     what = b"\n".join(
         (
             operation.method.encode(),
             str(request.url.path).encode(),
-            request.url.query.encode(),
+            urlencode(_query_of(request)).encode(),
             request.headers.get("if-match", "").encode(),
             raw,
         )
@@ -253,7 +260,7 @@ def _plain_response(operation: Operation, answer: Answer, request: Request) -> R
     if answer.location:
         headers["Location"] = answer.location
     if answer.next:
-        query = {**request.query_params, "cursor": answer.next}
+        query = {**_query_of(request), "cursor": answer.next}
         headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     if answer.value is None:
         status = 204 if answer.status == HTTPStatus.OK else answer.status
