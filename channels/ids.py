@@ -16,12 +16,14 @@ __all__ = ["ID_PATTERN", "Id", "check_id", "new_id"]
 #: Linear, and anchored with \A and \Z because ``$`` would let a trailing newline pass. No
 #: separator of ours (``:``, ``{``, ``}``), no glob character and no comma can occur in an
 #: id, so ids can be joined into channel names and Redis keys without escaping.
-#: "." and ".." are none: in the path of an address they mean another one.
-ID_PATTERN = r"\A(?!\.{1,2}\Z)[A-Za-z0-9_.@-]{1,64}\Z"
+ID_PATTERN = r"\A[A-Za-z0-9_.@-]{1,64}\Z"
 
 _is_id = re.compile(ID_PATTERN).match
+#: In the path of an address these mean another one, so nothing may be called so. What is stored
+#: is read nevertheless: one name must not make a list unreadable.
+_STEPS = frozenset({".", ".."})
 
-#: An id in a message: checked when the message is decoded.
+#: An id in a message: its characters are checked when the message is decoded.
 Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
 
 
@@ -31,7 +33,7 @@ def check_id(value: str, what: str) -> str:
     Raises:
         BadRequest: it is not 1-64 characters out of ``A-Z a-z 0-9 _ . @ -``, or is "." or "..".
     """
-    if not _is_id(value):
+    if not _is_id(value) or value in _STEPS:
         raise BadRequest(
             f"{what} must be 1-64 characters out of A-Z a-z 0-9 _ . @ - , not . or .. ; "
             f"got {value[:80]!r}"

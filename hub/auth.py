@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 
 from channels.errors import BadRequest, SettingsError, TokenExpired, Unauthorized
 from channels.identity import ANONYMOUS, Identity
-from channels.ids import ID_PATTERN, Id
+from channels.ids import Id
 from hub.login_cookie import login_token_in
 from hub.settings import MIN_SECRET_BYTES, Settings
 from hub.tickets import Tickets
@@ -54,7 +54,7 @@ _Time = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 class _Claims(msgspec.Struct, frozen=True):
     """The claims that mean something here, with their exact types; others are ignored."""
 
-    sub: Annotated[str, Meta(pattern=rf"{ID_PATTERN}|\A\Z")]
+    sub: Annotated[str, Meta(pattern=r"\A(?!\.{1,2}\Z)[A-Za-z0-9_.@-]{0,64}\Z")]
     exp: _Time
     iat: _Time | None = None
     nbf: _Time | None = None
