@@ -48,8 +48,15 @@ MAX_OPEN: Final = 2_000
 _MAX_GATE_BYTES = 4 * MAX_DATA_BYTES
 MAX_PAGE: Final = 500
 _REFUSED_KEPT = 10_000
-#: Entries of the audit that one call looks through for those of one gate.
+#: Entries of the audit that one call looks through for those of one gate, and bytes of them.
 _SCANNED = 5_000
+_SCANNED_BYTES = 8 * 1024 * 1024
+#: Entries that are read at once; more where they are small.
+_AUDIT_BATCH = 128
+_LARGE_AUDIT_BATCH = 1_024
+_SMALL_BYTES = 1_024
+#: Bytes of entries after which a page ends.
+_AUDIT_BYTES = 2 * 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _decode_gate = msgspec.json.Decoder(Gate).decode
@@ -286,7 +293,7 @@ class ApprovalStore:
     ) -> Page[AuditEntry]:
         """Return entries of the audit in order; all of them, or those of one gate.
 
-        A page of one gate's may be short, or empty, and yet not the last.
+        A page may be short and yet not the last; one of one gate's even empty.
 
         Raises:
             BadRequest: the cursor is none of ours.
@@ -296,9 +303,12 @@ class ApprovalStore:
             raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
         key = self._context.keys.approvals_audit(self.workspace)
         entries: list[AuditEntry] = []
-        scanned = 0
+        scanned = scanned_bytes = told_bytes = 0
         while True:
-            count = limit + 1 if gate is None else 1_000
+            small = scanned > 0 and scanned_bytes < scanned * _SMALL_BYTES
+            count = _LARGE_AUDIT_BATCH if small else _AUDIT_BATCH
+            if gate is None:
+                count = min(count, limit + 1 - len(entries))
             edge = f"({cursor}" if cursor else ""
             if newest_first:
                 command = ("XREVRANGE", key, edge or "+", "-", "COUNT", count)
@@ -306,16 +316,18 @@ class ApprovalStore:
                 command = ("XRANGE", key, edge or "-", "+", "COUNT", count)
             batch = cast("list[Reply]", await self._context.store.execute(*command))
             for raw in batch:
-                if len(entries) == limit:
+                if len(entries) == limit or told_bytes >= _AUDIT_BYTES:
                     return Page(entries, cursor)
                 entry_id, fields = cast("tuple[bytes, list[bytes]]", raw)
                 cursor = entry_id.decode()
+                scanned_bytes += len(fields[-1])
                 if gate is None or fields[1].decode() == gate:
+                    told_bytes += len(fields[-1])
                     entries.append(_audit_entry(cursor, fields))
             scanned += len(batch)
             if len(batch) < count:
                 return Page(entries)
-            if scanned >= _SCANNED:
+            if scanned >= _SCANNED or scanned_bytes >= _SCANNED_BYTES:
                 return Page(entries, cursor)
 
     async def note_refused(self, refused: RefusedDecision) -> None:

@@ -603,6 +603,31 @@ async def test_a_cursor_that_no_page_of_the_audit_gave(approvals, cursor):
             await approvals.audit(cursor=cursor, newest_first=newest_first)
 
 
+async def test_a_page_of_the_audit_is_bounded_in_bytes(approvals):
+    """However much people said: a page ends after 2 MiB, and the next one goes on from there."""
+    large = {"text": "x" * 60_000}
+    for number in range(80):
+        await approvals.request("pay", large, gate_id=f"g{number}")
+    await approvals.decide("g79", "approve", actor="ann", decision_id="d1")
+    pages, cursor = [], ""
+    while True:
+        page = await approvals.audit(limit=500, cursor=cursor)
+        pages.append([entry.gate for entry in page.items])
+        cursor = page.next
+        if not cursor:
+            break
+    assert [gate for page in pages for gate in page] == [f"g{n}" for n in range(80)] + ["g79"]
+    assert 2 < len(pages) < 5
+    one, cursor = [], ""
+    for _ in range(5):
+        page = await approvals.audit("g79", cursor=cursor)
+        one += [entry.what for entry in page.items]
+        cursor = page.next
+        if not cursor:
+            break
+    assert one == ["approval.requested", "approval.approved"]
+
+
 async def test_the_audit_is_paged_both_ways(approvals):
     """In order, every entry once, of all gates and of one."""
     for n in range(6):
