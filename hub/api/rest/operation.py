@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -150,8 +151,17 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
 
 
 def _query_of(request: Request) -> dict[str, str]:
-    """Return what is asked for, without the ticket, which says who asks and is used up."""
+    """Return what is asked for, without the ticket, which says who asks and is used up.
+
+    Raises:
+        BadRequest: something is there twice, and whoever looked at it before may have meant
+            the other one.
+    """
     asked = dict(request.query_params)
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) > len(asked):
+        ((name, times),) = Counter(names).most_common(1)
+        raise BadRequest(f"expected one query parameter {name[:64]!r}; got {times}")
     asked.pop(TICKET_PARAMETER, None)
     return asked
 

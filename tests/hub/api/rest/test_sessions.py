@@ -194,6 +194,7 @@ async def test_who_may_do_what(hub: Served) -> None:
         ("GET", "/v1/sessions?page=2", b"", "unknown query parameter 'page'"),
         ("GET", "/v1/sessions/a%20b", b"", "session must be 1-64 characters"),
         ("GET", "/v1/sessions?workspace=a:b", b"", "workspace must be 1-64 characters"),
+        ("GET", "/v1/sessions?workspace=w2&workspace=w1", b"", "one query parameter 'workspace'"),
     ],
 )
 async def test_bad_input_is_told_what_was_expected(
