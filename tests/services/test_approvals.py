@@ -90,6 +90,50 @@ async def test_a_request_is_idempotent_by_its_gate_id(stage, approvals):
     assert await stage.types() == ["requested", "approved"]
 
 
+_ASKED = {"approvers": ["boss", "cfo"], "quorum": 2}
+_LATER = {"on_timeout": "escalate", "escalate_to": ["ceo", "cfo"]}
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "what"),
+    [
+        ({"approvers": ["boss", "cfo"]}, _ASKED, "quorum"),
+        ({**_ASKED, "allow_self": True}, _ASKED, "allow_self"),
+        ({**_ASKED, "on_timeout": "approve"}, _ASKED, "on_timeout"),
+        ({"quorum": 2}, _ASKED, "approvers"),
+        ({**_ASKED, "approvers": ["boss", "mal"]}, _ASKED, "approvers"),
+        ({**_ASKED, **_LATER}, _ASKED, "approvers"),
+        ({**_ASKED, "on_timeout": "escalate"}, _ASKED, "approvers"),
+        ({**_ASKED, "on_timeout": "escalate"}, {**_ASKED, **_LATER}, "approvers"),
+        (_ASKED, {}, ""),
+        (_ASKED, {**_ASKED, "approvers": ["cfo", "boss", "ceo"]}, ""),
+        ({**_ASKED, **_LATER}, {**_ASKED, **_LATER}, ""),
+        ({"on_timeout": "approve"}, {"on_timeout": "approve"}, ""),
+        ({"allow_self": True}, {"allow_self": True}, ""),
+    ],
+    ids=repr,
+)
+async def test_a_gate_that_takes_less_is_not_taken(approvals, there, asked, what):
+    """Whoever opens a gate of the same id first does not choose who approves it."""
+    gate = await ask(approvals, **there)
+    if what:
+        with pytest.raises(Conflict, match=f"another .*{what}"):
+            await ask(approvals, **asked)
+    else:
+        assert await ask(approvals, **asked) == gate
+
+
+async def test_the_gate_there_is_may_have_been_escalated(stage, approvals):
+    """Asked for again it is the same one, also where everybody may decide it then."""
+    for number, more in enumerate((_LATER, {"on_timeout": "escalate"})):
+        asked = {"gate_id": f"g{number}", "expires_in_s": 10, **_ASKED, **more}
+        await ask(approvals, **asked)
+        stage.hand.move(11)
+        gate = await approvals.get(f"g{number}")
+        assert gate.escalated_at is not None
+        assert await ask(approvals, **asked) == gate
+
+
 @pytest.mark.parametrize(
     "other", [{"tool": "other"}, {"args": {"to": "b"}}, {"requested_by": "somebody"}]
 )
