@@ -140,7 +140,7 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
             query=_decode_query(operation.query, asked),
             body=None if decode is None else _decode_body(decode, raw),
             operation=_operation_id(operation, request, caller),
-            expected_version=expected_version(request) if operation.versioned else None,
+            expected_version=_expected_version(operation, request),
             workspace_id=workspace,
         )
         if call.operation is None:
@@ -183,6 +183,14 @@ def _decode_body(decode: Callable[[bytes], Any], raw: bytes) -> Any:  # noqa: AN
     # Bad UTF-8 and too deep nesting are not DecodeErrors.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is wrong: {error}") from None
+
+
+def _expected_version(operation: Operation, request: Request) -> int | None:
+    if operation.versioned:
+        return expected_version(request)
+    if not operation.safe and request.headers.get("if-match", "*") != "*":
+        raise BadRequest("this takes no If-Match: it would be done at whichever version")
+    return None
 
 
 def _operation_id(operation: Operation, request: Request, caller: Caller) -> str | None:

@@ -209,6 +209,27 @@ async def test_bad_input_is_told_what_was_expected(
         assert (await ann.get("/v1/sessions/s1")).headers["etag"] == '"1"'
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/v1/sessions/s1", None),
+        ("POST", "/v1/sessions/s1/extend", {}),
+        ("POST", "/v1/sessions/s1/messages", {"role": "user", "content": "hi"}),
+    ],
+)
+async def test_a_condition_is_kept_or_refused(
+    hub: Served, method: str, path: str, body: object
+) -> None:
+    """What cannot depend on a version is not done as if none had been named."""
+    async with caller(hub) as ann:
+        await ann.post("/v1/sessions", json={"id": "s1"})
+        answer = await ann.request(method, path, json=body, headers={"If-Match": '"7"'})
+        assert (answer.status_code, "If-Match" in answer.json()["detail"]) == (400, True)
+        assert (await ann.get("/v1/sessions/s1")).headers["etag"] == '"1"'
+        answer = await ann.request(method, path, json=body, headers={"If-Match": "*"})
+        assert answer.is_success
+
+
 async def test_a_page_elsewhere_may_use_it_where_it_is_allowed(valkey: ValkeyServer) -> None:
     """Its preflight allows the methods and headers, and it may read the tags."""
     origin = "https://app.example"
