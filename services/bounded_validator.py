@@ -28,6 +28,8 @@ __all__ = ["MAX_STEPS", "answer_error", "schema_error"]
 MAX_STEPS: Final = 50_000
 #: Bytes of the value that count as a step where the whole of it may be looked at or repeated.
 _BYTES_A_STEP: Final = 100
+#: Keywords that take as long as a few others.
+_COSTS: Final = {"$ref": 5, "$dynamicRef": 5}
 #: Steps of a match besides those for its text: the pattern is compiled for it.
 _PATTERN_STEPS: Final = 100
 _MAX_PATTERN_CHARACTERS: Final = 1_000
@@ -111,7 +113,9 @@ def _bounded(size: int) -> Any:  # noqa: ANN401 - the library makes the class
             value: Any,  # noqa: ANN401
             schema: Any,  # noqa: ANN401
         ) -> Iterator[ValidationError]:
-            spend(1 + _length(told) + _length(value) + (whole if name in _WHOLE else 0))
+            spend(_COSTS.get(name, 1) + _length(told) + _length(value))
+            if name in _WHOLE:
+                spend(whole)
             for error in keyword(validator, told, value, schema) or ():
                 # It repeats the value.
                 spend(1 + whole)
