@@ -52,8 +52,10 @@ def _write(value: object, pieces: list[str], depth: int) -> None:
             pieces.append(json.dumps(value, ensure_ascii=False))
         case int():
             if not -_MAX_INT <= value <= _MAX_INT:
-                raise BadRequest(f"expected integers within 2^53; got {value}: send it as text")
-            pieces.append(str(value))
+                # A longer one has no text at all (sys.set_int_max_str_digits).
+                told = str(value) if value.bit_length() < 128 else f"{value.bit_length()} bits"
+                raise BadRequest(f"expected integers within 2^53; got {told}: send it as text")
+            pieces.append(int.__repr__(value))
         case float():
             pieces.append(_number(value))
         case Mapping():
@@ -94,7 +96,8 @@ def _number(value: float) -> str:
     if value == 0:
         return "0"
     sign = "-" if value < 0 else ""
-    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
+    # Not that of a subclass, as NumPy has one.
+    mantissa, _, exponent = float.__repr__(abs(value)).partition("e")
     whole, _, fraction = mantissa.partition(".")
     fraction = "" if fraction == "0" else fraction
     # The digits of the shortest form, and where the point stands among them.

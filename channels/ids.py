@@ -19,8 +19,11 @@ __all__ = ["ID_PATTERN", "Id", "check_id", "new_id"]
 ID_PATTERN = r"\A[A-Za-z0-9_.@-]{1,64}\Z"
 
 _is_id = re.compile(ID_PATTERN).match
+#: In the path of an address these mean another one, so nothing may be called so. What is stored
+#: is read nevertheless: one name must not make a list unreadable.
+_STEPS = frozenset({".", ".."})
 
-#: An id in a message: checked when the message is decoded.
+#: An id in a message: its characters are checked when the message is decoded.
 Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
 
 
@@ -28,11 +31,12 @@ def check_id(value: str, what: str) -> str:
     """Return ``value`` if it is an id; ``what`` names it in the error.
 
     Raises:
-        BadRequest: it is not 1-64 characters out of ``A-Z a-z 0-9 _ . @ -``.
+        BadRequest: it is not 1-64 characters out of ``A-Z a-z 0-9 _ . @ -``, or is "." or "..".
     """
-    if not _is_id(value):
+    if not _is_id(value) or value in _STEPS:
         raise BadRequest(
-            f"{what} must be 1-64 characters out of A-Z a-z 0-9 _ . @ - ; got {value[:80]!r}"
+            f"{what} must be 1-64 characters out of A-Z a-z 0-9 _ . @ - , not . or .. ; "
+            f"got {value[:80]!r}"
         )
     return value
 

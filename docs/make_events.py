@@ -29,8 +29,8 @@ Made from the classes in `channels/` by `python -m docs.make_events`.
 An event is a CloudEvents 1.0 object in JSON: `specversion` "1.0", `id`, `source`, `type`,
 `time`, `data`, and `subject` where it helps. The tables say what `data` holds. A field with
 `=` may be absent and then has that value; readers ignore fields they do not know. An *id* is
-1-64 characters out of `A-Z a-z 0-9 _ . @ -`, a *time* is RFC 3339 with a time zone, money is
-integer micro-USD.
+1-64 characters out of `A-Z a-z 0-9 _ . @ -` (but not `.` or `..`), a *time* is RFC 3339 with a
+time zone, money is integer micro-USD.
 
 Where a type *conflates by* a field, a reader that is behind may get only its newest event for
 each value of the field, and is told how many it did not get

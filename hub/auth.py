@@ -54,7 +54,7 @@ _Time = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 class _Claims(msgspec.Struct, frozen=True):
     """The claims that mean something here, with their exact types; others are ignored."""
 
-    sub: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.@-]{0,64}\Z")]
+    sub: Annotated[str, Meta(pattern=r"\A(?!\.{1,2}\Z)[A-Za-z0-9_.@-]{0,64}\Z")]
     exp: _Time
     iat: _Time | None = None
     nbf: _Time | None = None
@@ -272,11 +272,16 @@ class Authenticator:
     async def identity_of_request(self, connection: HTTPConnection) -> Identity:
         """Return who sent the request: by token, or by a one-use ticket in the address.
 
-        Raises like :meth:`identity_of_token`, and ``StoreError`` when a ticket cannot be
-        looked up.
+        A ticket is as good as the login session that it was given for. Raises like
+        :meth:`identity_of_token`, and ``StoreError`` when a ticket cannot be looked up.
         """
         ticket = connection.query_params.get(TICKET_PARAMETER)
         identity = await self.identity_of_token(connection)
         if ticket is None or not identity.anonymous:
             return identity
-        return await self._tickets.redeem(ticket)
+        identity = await self._tickets.redeem(ticket)
+        if identity.session and not self._insecure:
+            found = await self._sessions.find(identity.user, identity.session)
+            if found is None or found.version != identity.session_version:
+                raise Unauthorized("the login session is over: log in again")
+        return identity

@@ -20,11 +20,13 @@ from services.store.port import Reply
 __all__ = ["ApprovalAudit", "AuditEntry", "RefusedDecision"]
 
 _REFUSED_KEPT: Final = 10_000
-#: Entries of the audit that one call looks through for those of one gate.
+#: Entries of the audit that one call looks through for those of one gate, and bytes of them.
 _SCANNED: Final = 5_000
-#: Entries are read so many at once, more while they are small together.
-_READ_AT_ONCE: Final = 50
-_SMALL_BYTES: Final = 256 * 1024
+_SCANNED_BYTES: Final = 8 * 1024 * 1024
+#: Entries that are read at once; more where they are small.
+_BATCH: Final = 128
+_LARGE_BATCH: Final = 1_024
+_SMALL_BYTES: Final = 1_024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -98,32 +100,32 @@ class ApprovalAudit:
             raise BadRequest(f"expected a cursor of this list; got {cursor[:80]!r}")
         key = self._context.keys.approvals_audit(self._workspace)
         entries: list[AuditEntry] = []
-        scanned = size = 0
-        count = _READ_AT_ONCE
+        scanned = scanned_bytes = told_bytes = 0
         while True:
+            small = scanned > 0 and scanned_bytes < scanned * _SMALL_BYTES
+            count = _LARGE_BATCH if small else _BATCH
+            if gate is None:
+                count = min(count, limit + 1 - len(entries))
             edge = f"({cursor}" if cursor else ""
             if newest_first:
                 command = ("XREVRANGE", key, edge or "+", "-", "COUNT", count)
             else:
                 command = ("XRANGE", key, edge or "-", "+", "COUNT", count)
             batch = cast("list[Reply]", await self._context.store.execute(*command))
-            bytes_read = 0
             for raw in batch:
-                if len(entries) == limit or size > PAGE_BYTES:
+                if len(entries) == limit or told_bytes >= PAGE_BYTES:
                     return Page(entries, cursor)
                 entry_id, fields = cast("tuple[bytes, list[bytes]]", raw)
-                bytes_read += len(fields[5])
                 cursor = entry_id.decode()
+                scanned_bytes += len(fields[-1])
                 if gate is None or fields[1].decode() == gate:
+                    told_bytes += len(fields[-1])
                     entries.append(_audit_entry(cursor, fields))
-                    size += len(fields[5])
             scanned += len(batch)
             if len(batch) < count:
                 return Page(entries)
-            if scanned >= _SCANNED:
+            if scanned >= _SCANNED or scanned_bytes >= _SCANNED_BYTES:
                 return Page(entries, cursor)
-            if bytes_read < _SMALL_BYTES:
-                count = min(2 * count, 1_000)
 
     async def note(self, refused: RefusedDecision) -> None:
         """Keep a refused decision, as well as it goes: it changed nothing."""
@@ -165,7 +167,8 @@ def _audit_entry(id: str, fields: list[bytes]) -> AuditEntry:
 
 
 def _is_stream_id(cursor: str) -> bool:
-    ms, dash, sequence = cursor.partition("-")
-    return bool(dash) and all(
-        part.isascii() and part.isdigit() and len(part) <= 20 for part in (ms, sequence)
-    )
+    ms, _, sequence = cursor.partition("-")
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in (ms, sequence)):
+        return False
+    # Nothing is before 0-0, and Redis refuses to look there.
+    return int(ms) > 0

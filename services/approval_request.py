@@ -63,6 +63,36 @@ def check_same(asked: Gate, existing: Gate) -> None:
             f"{existing.args_sha256[:16]}..., requested by {existing.requested_by!r}; expected "
             f"{asked.tool!r}, {asked.args_sha256[:16]}... and {asked.requested_by!r}"
         )
+    if weaker := _weaker(asked, existing):
+        raise Conflict(
+            f"gate {asked.gate!r} was requested with another {weaker}, by which it takes less to "
+            "be approved; expected one that asks for as much"
+        )
+
+
+def _weaker(asked: Gate, existing: Gate) -> str:
+    """Return in what the gate there is asks for less; empty if it does not.
+
+    Whoever guesses an id must not open its gate first, for their friends to approve.
+    """
+    if existing.quorum < asked.quorum:
+        return "quorum"
+    if existing.allow_self and not asked.allow_self:
+        return "allow_self"
+    if existing.on_timeout == "approve" != asked.on_timeout:
+        return "on_timeout"
+    if not asked.approvers or _anybody(asked):
+        return ""
+    able = {*asked.approvers, *asked.escalate_to}
+    people = {*existing.approvers, *existing.escalate_to}
+    if not existing.approvers or _anybody(existing) or not able.issuperset(people):
+        return "list of approvers"
+    return ""
+
+
+def _anybody(gate: Gate) -> bool:
+    """Return whether everybody may decide after a while."""
+    return gate.on_timeout == "escalate" and not gate.escalate_to
 
 
 def check_terms(

@@ -19,8 +19,14 @@ from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
 
-from channels.canonical import canonical_json
-from channels.errors import BadRequest, FanwireError, PermissionDenied, UsageError
+from channels.canonical import canonical_json, digest
+from channels.errors import (
+    BadRequest,
+    FanwireError,
+    PermissionDenied,
+    UsageError,
+    VersionConflict,
+)
 from channels.ids import check_id
 from services.approval_request import OnTimeout
 from services.approvals import Approvals
@@ -98,6 +104,7 @@ class ApprovedFunction(Generic[P, R]):
     Raises, beside what the function itself raises:
         ApprovalRejected, ApprovalExpired, ApprovalCancelled: it did not run.
         AlreadyDecided: somebody else used this approval.
+        VersionConflict: the arguments are not what they were when they were asked for.
         BadRequest: the arguments, or the edited ones, are not what the function takes.
     """
 
@@ -156,9 +163,15 @@ class ApprovedFunction(Generic[P, R]):
             raise
         raise_unless_approved(gate)
         edited = self._edited(gate)
-        await approvals.consume(gate.gate, run=run, args_sha256=gate.digest)
         if edited is not None:
+            await approvals.consume(gate.gate, run=run, args_sha256=gate.digest)
             return await self._function(*edited.args, **edited.kwargs)
+        # Of the arguments as they are now: others may have changed a list meanwhile.
+        await approvals.consume(gate.gate, run=run, args_sha256=digest(_plain(bound.arguments)))
+        if digest(_plain(bound.arguments)) != gate.digest:
+            raise VersionConflict(
+                f"the arguments of {self.tool} changed after they were approved", gate.version
+            )
         return await self._function(*args, **kwargs)
 
     def _edited(self, gate: Gate) -> inspect.BoundArguments | None:

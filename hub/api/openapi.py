@@ -82,4 +82,18 @@ def complete_openapi(document: dict[str, Any]) -> dict[str, Any]:
     components.setdefault("schemas", {}).update(schemas | {"Problem": PROBLEM})
     components.setdefault("securitySchemes", {}).update(_SECURITY)
     document["paths"]["/events"] = _EVENTS
+    _translate_patterns(document)
     return document
+
+
+def _translate_patterns(document: dict[str, Any]) -> None:
+    """Write patterns as JSON schema has them: those of JavaScript, which know no ``\\A``."""
+    rest: list[Any] = [document]
+    while rest:
+        match rest.pop():
+            case dict() as found:
+                if isinstance(pattern := found.get("pattern"), str):
+                    found["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+                rest.extend(found.values())
+            case list() as found:
+                rest.extend(found)

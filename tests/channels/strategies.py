@@ -19,7 +19,7 @@ EVENT_CLASSES = tuple(
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 )
 
-ids = st.text(ID_CHARACTERS, min_size=1, max_size=64)
+ids = st.text(ID_CHARACTERS, min_size=1, max_size=64).filter(lambda id: id not in {".", ".."})
 characters = st.characters(codec="utf-8")  # no lone surrogates
 texts = st.text(characters, max_size=20)
 numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)

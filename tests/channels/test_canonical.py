@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,37 @@ def test_what_json_cannot_say_is_refused(value):
     """Or what a browser would take for something else."""
     with pytest.raises(BadRequest):
         canonical_json([value])
+
+
+def test_an_integer_without_a_text_is_refused():
+    """Python writes none of more than 4,300 digits."""
+    with pytest.raises(BadRequest, match="got 16610 bits"):
+        canonical_json(10**5_000)
+
+
+class _Level(int, Enum):
+    HIGH = 3
+
+
+class _Share(float):
+    def __repr__(self):
+        return "most"
+
+
+class _Name(str, Enum):  # noqa: UP042 - what applications have
+    ADA = "ada"
+
+
+def test_what_stands_for_a_value_is_that_value():
+    """An enumeration or a subclass, as those of NumPy, says what its value says."""
+    value = {_Name.ADA: [_Level.HIGH, _Share(0.75), _Name.ADA]}
+    assert canonical_json(value) == b'{"ada":[3,0.75,"ada"]}'
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_no_two_numbers_share_a_text(number):
+    """Whatever their size: read back it is this number and no other."""
+    assert float(canonical_json(number)) == number
 
 
 def test_depth_is_bounded():

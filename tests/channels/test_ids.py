@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from channels.errors import BadRequest
@@ -38,12 +38,22 @@ def test_ids_pass(text):
 def test_anything_else_is_refused(text):
     """A text is an id exactly when its length and characters say so; the two checks agree."""
     if 1 <= len(text) <= 64 and set(text) <= set(ID_CHARACTERS):
+        assume(text not in {".", ".."})
         assert check_id(text, "session") == text
         return
     with pytest.raises(BadRequest, match=r"\Asession must be 1-64 characters out of .+; got "):
         check_id(text, "session")
     with pytest.raises(msgspec.ValidationError):
         decoder.decode(msgspec.json.encode(text))
+
+
+@pytest.mark.parametrize("text", [".", ".."])
+def test_a_step_in_a_path_is_no_id(text):
+    """Clients take it out of an address before they send it; what is stored can be read."""
+    with pytest.raises(BadRequest, match=r"not \. or \.\. ; got"):
+        check_id(text, "session")
+    assert decoder.decode(msgspec.json.encode(text)) == text
+    assert check_id("...", "session") == "..."
 
 
 def test_an_error_does_not_repeat_a_huge_id():

@@ -95,6 +95,50 @@ async def test_a_request_is_idempotent_by_its_gate_id(stage, approvals):
     assert await stage.types() == ["requested", "approved"]
 
 
+_ASKED = {"approvers": ["boss", "cfo"], "quorum": 2}
+_LATER = {"on_timeout": "escalate", "escalate_to": ["ceo", "cfo"]}
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "what"),
+    [
+        ({"approvers": ["boss", "cfo"]}, _ASKED, "quorum"),
+        ({**_ASKED, "allow_self": True}, _ASKED, "allow_self"),
+        ({**_ASKED, "on_timeout": "approve"}, _ASKED, "on_timeout"),
+        ({"quorum": 2}, _ASKED, "approvers"),
+        ({**_ASKED, "approvers": ["boss", "mal"]}, _ASKED, "approvers"),
+        ({**_ASKED, **_LATER}, _ASKED, "approvers"),
+        ({**_ASKED, "on_timeout": "escalate"}, _ASKED, "approvers"),
+        ({**_ASKED, "on_timeout": "escalate"}, {**_ASKED, **_LATER}, "approvers"),
+        (_ASKED, {}, ""),
+        (_ASKED, {**_ASKED, "approvers": ["cfo", "boss", "ceo"]}, ""),
+        ({**_ASKED, **_LATER}, {**_ASKED, **_LATER}, ""),
+        ({"on_timeout": "approve"}, {"on_timeout": "approve"}, ""),
+        ({"allow_self": True}, {"allow_self": True}, ""),
+    ],
+    ids=repr,
+)
+async def test_a_gate_that_takes_less_is_not_taken(approvals, there, asked, what):
+    """Whoever opens a gate of the same id first does not choose who approves it."""
+    gate = await ask(approvals, **there)
+    if what:
+        with pytest.raises(Conflict, match=f"another .*{what}"):
+            await ask(approvals, **asked)
+    else:
+        assert await ask(approvals, **asked) == gate
+
+
+async def test_the_gate_there_is_may_have_been_escalated(stage, approvals):
+    """Asked for again it is the same one, also where everybody may decide it then."""
+    for number, more in enumerate((_LATER, {"on_timeout": "escalate"})):
+        asked = {"gate_id": f"g{number}", "expires_in_s": 10, **_ASKED, **more}
+        await ask(approvals, **asked)
+        stage.hand.move(11)
+        gate = await approvals.get(f"g{number}")
+        assert gate.escalated_at is not None
+        assert await ask(approvals, **asked) == gate
+
+
 @pytest.mark.parametrize(
     "other", [{"tool": "other"}, {"args": {"to": "b"}}, {"requested_by": "somebody"}]
 )
@@ -688,6 +732,42 @@ async def test_a_foreign_cursor_is_refused(approvals, cursor):
             await call(cursor=cursor)
     with pytest.raises(BadRequest):
         await approvals.audit(cursor=cursor)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["0-0", "1-", "-1", "18446744073709551615-18446744073709551615", f"{10**20}-0"]
+)
+async def test_a_cursor_that_no_page_of_the_audit_gave(approvals, cursor):
+    """Redis is not asked what it would refuse."""
+    await ask(approvals)
+    for newest_first in (False, True):
+        with pytest.raises(BadRequest, match="expected a cursor"):
+            await approvals.audit(cursor=cursor, newest_first=newest_first)
+
+
+async def test_a_page_of_the_audit_is_bounded_in_bytes(approvals):
+    """However much people said: a page ends after 2 MiB, and the next one goes on from there."""
+    large = {"text": "x" * 60_000}
+    for number in range(80):
+        await approvals.request("pay", large, gate_id=f"g{number}")
+    await approvals.decide("g79", "approve", actor="ann", decision_id="d1")
+    pages, cursor = [], ""
+    while True:
+        page = await approvals.audit(limit=500, cursor=cursor)
+        pages.append([entry.gate for entry in page.items])
+        cursor = page.next
+        if not cursor:
+            break
+    assert [gate for page in pages for gate in page] == [f"g{n}" for n in range(80)] + ["g79"]
+    assert 2 < len(pages) < 5
+    one, cursor = [], ""
+    for _ in range(5):
+        page = await approvals.audit("g79", cursor=cursor)
+        one += [entry.what for entry in page.items]
+        cursor = page.next
+        if not cursor:
+            break
+    assert one == ["approval.requested", "approval.approved"]
 
 
 async def test_the_audit_is_paged_both_ways(approvals):

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from channels.canonical import digest
-from channels.errors import BadRequest, UsageError
+from channels.errors import BadRequest, UsageError, VersionConflict
 from services import Services
+from services.approvals import Approvals
 from services.gate import AlreadyDecided
 from services.requires_approval import (
     ApprovalCancelled,
@@ -229,3 +230,45 @@ async def test_what_cannot_be_asked_is_refused_early(approvals):
         await pay(object())
     with pytest.raises(TypeError, match="amoun"):
         await pay(amoun=1)
+
+
+async def test_what_was_changed_meanwhile_does_not_run(approvals):
+    """The approval is for the arguments that were shown, not for what became of the list."""
+    runs = []
+
+    @requires_approval(approvals)
+    async def pay(people: list[str]) -> None:
+        runs.append(people)
+
+    people = ["ann"]
+    call = asyncio.create_task(pay(people))
+    gate = await open_gate(approvals)
+    people.append("mal")
+    await approvals.decide(gate.gate, "approve", actor="ann", decision_id="d")
+    with pytest.raises(VersionConflict, match="was approved for arguments"):
+        await call
+    assert runs == []
+    assert (await approvals.get(gate.gate)).status == "approved"
+
+
+async def test_what_is_changed_at_the_last_moment_does_not_run(approvals, monkeypatch):
+    """Nor what is changed while the approval is being used."""
+    runs, people = [], ["ann"]
+
+    @requires_approval(approvals)
+    async def pay(people: list[str]) -> None:
+        runs.append(people)
+
+    consume = Approvals.consume
+
+    async def slow(self: Approvals, *args: object, **options: object) -> object:
+        gate = await consume(self, *args, **options)
+        people.append("mal")
+        return gate
+
+    monkeypatch.setattr(Approvals, "consume", slow)
+    call = asyncio.create_task(pay(people))
+    await answer(approvals)
+    with pytest.raises(VersionConflict, match="changed after they were approved"):
+        await call
+    assert runs == []

@@ -19,6 +19,8 @@ __all__ = ["APPROVALS"]
 #: Scopes of whoever asks for approvals and uses them, and of whoever gives them.
 _REQUEST = "approvals:request"
 _DECIDE = "approvals:decide"
+#: Scope of whoever may ask for an approval that needs no other person's word.
+_ADMIN = "approvals:admin"
 
 _Seconds = Annotated[float, Meta(gt=0)]
 
@@ -38,7 +40,11 @@ class AuditQuery(msgspec.Struct, frozen=True):
 
 
 class NewGate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An action to ask for. ``expires_in_s`` null waits for ever."""
+    """An action to ask for. ``expires_in_s`` null waits for ever.
+
+    ``allow_self``, and "approve" for ``on_timeout``, need no other person's word: they are for
+    callers with the scope ``approvals:admin``.
+    """
 
     tool: str
     args: dict[str, Any] = {}
@@ -103,6 +109,8 @@ async def list_approvals(call: Call) -> Answer:
 async def request_approval(call: Call) -> Answer:
     """Ask for an approval."""
     body: NewGate = call.body
+    if body.allow_self or body.on_timeout == "approve":
+        call.caller.need(_ADMIN)
     asks = msgspec.structs.asdict(body)
     gate_id = asks.pop("id") or call.operation or new_id()
     requester = body.requested_by or call.caller.identity.user
@@ -209,7 +217,11 @@ APPROVALS = (
         path=_ALL,
         run=request_approval,
         summary="Ask for an approval",
-        description="With an `id` the request may be repeated: the gate there is is returned.",
+        description=(
+            "With an `id` the request may be repeated: the gate there is is returned. A token "
+            "needs the scope `approvals:admin` for what no other person has to approve: "
+            '`allow_self`, and `on_timeout` "approve".'
+        ),
         scope=_REQUEST,
         body=NewGate,
         result=Gate,

@@ -119,9 +119,9 @@ async def create_auth_session(call: Call) -> Answer:
 async def rotate_auth_session(call: Call) -> Answer:
     """Give the caller's own login session a new secret."""
     _refuse_key(call)
-    cookie = login_token_in(call.request)
-    header = call.request.headers.get("authorization", "").partition(" ")[2].strip()
-    token = header or cookie
+    scheme, _, proof = call.request.headers.get("authorization", "").partition(" ")
+    header = proof.strip() if scheme.lower() == "bearer" else ""
+    token = header or login_token_in(call.request)
     if not call.caller.identity.session or not token:
         raise BadRequest("only somebody with a login session has a secret to change")
     issued = await call.hub.services.auth_sessions.rotate(token)

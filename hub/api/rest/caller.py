@@ -33,8 +33,8 @@ class Caller:
 
     @property
     def name(self) -> str:
-        """What tells the caller's requests from those of others."""
-        return self.identity.user or "!application"  # no user is called so
+        """What tells the caller's requests from those of others; empty for the application."""
+        return self.identity.user
 
     def workspace(self, asked: str | None) -> str:
         """Return the workspace that the caller acts in.

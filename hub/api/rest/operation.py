@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,6 +23,7 @@ from channels.ids import check_id
 from hub.api.body import read_body
 from hub.api.rest.caller import Caller, caller_of
 from hub.api.rest.preconditions import etag, expected_version, is_unchanged
+from hub.auth import TICKET_PARAMETER
 from hub.problem import problem_response
 from services.idempotency import KeptReply, operation_id
 from services.workspace import Workspace
@@ -125,8 +127,7 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
 
     async def endpoint(request: Request) -> Response:
         caller = await caller_of(hub, request)
-        asked = dict(request.query_params)
-        asked.pop("ticket", None)
+        asked = _query_of(request)
         workspace = caller.workspace(asked.pop("workspace", None)) if operation.tenant else ""
         caller.need(operation.scope)
         path = {name: check_id(value, name) for name, value in request.path_params.items()}
@@ -139,7 +140,7 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
             query=_decode_query(operation.query, asked),
             body=None if decode is None else _decode_body(decode, raw),
             operation=_operation_id(operation, request, caller),
-            expected_version=expected_version(request) if operation.versioned else None,
+            expected_version=_expected_version(operation, request),
             workspace_id=workspace,
         )
         if call.operation is None:
@@ -147,6 +148,22 @@ def endpoint_of(hub: Hub, operation: Operation) -> _Endpoint:
         return await _once(operation, call, call.operation, raw, request)
 
     return endpoint
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    """Return what is asked for, without the ticket, which says who asks and is used up.
+
+    Raises:
+        BadRequest: something is there twice, and whoever looked at it before may have meant
+            the other one.
+    """
+    asked = dict(request.query_params)
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) > len(asked):
+        ((name, times),) = Counter(names).most_common(1)
+        raise BadRequest(f"expected one query parameter {name[:64]!r}; got {times}")
+    asked.pop(TICKET_PARAMETER, None)
+    return asked
 
 
 def _decode_query(kind: type[msgspec.Struct], asked: dict[str, str]) -> Any:  # noqa: ANN401
@@ -168,6 +185,14 @@ def _decode_body(decode: Callable[[bytes], Any], raw: bytes) -> Any:  # noqa: AN
         raise BadRequest(f"the body is wrong: {error}") from None
 
 
+def _expected_version(operation: Operation, request: Request) -> int | None:
+    if operation.versioned:
+        return expected_version(request)
+    if not operation.safe and request.headers.get("if-match", "*") != "*":
+        raise BadRequest("this takes no If-Match: it would be done at whichever version")
+    return None
+
+
 def _operation_id(operation: Operation, request: Request, caller: Caller) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is None or operation.safe:
@@ -185,12 +210,12 @@ async def _once(
 ) -> Response:
     """Carry the request out, unless it was before."""
     idempotency = call.hub.idempotency
-    root = call.workspace_id or call.caller.name
+    root = call.workspace_id or call.caller.name or "hub"
     what = b"\n".join(
         (
             operation.method.encode(),
             str(request.url.path).encode(),
-            request.url.query.encode(),
+            urlencode(_query_of(request)).encode(),
             request.headers.get("if-match", "").encode(),
             raw,
         )
@@ -253,7 +278,7 @@ def _plain_response(operation: Operation, answer: Answer, request: Request) -> R
     if answer.location:
         headers["Location"] = answer.location
     if answer.next:
-        query = {**request.query_params, "cursor": answer.next}
+        query = {**_query_of(request), "cursor": answer.next}
         headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     if answer.value is None:
         status = 204 if answer.status == HTTPStatus.OK else answer.status

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from channels.ids import ID_PATTERN
 from hub.api.rest.operation import Operation
 
 __all__ = ["PROBLEM", "REF_TEMPLATE", "describe", "kinds_of"]
@@ -41,7 +42,7 @@ _WORKSPACE = {
     "name": "workspace",
     "in": "query",
     "description": "The workspace; needed unless the token is for exactly one.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.@-]{1,64}$"},
+    "schema": {"type": "string", "pattern": ID_PATTERN},
 }
 _IF_MATCH = {
     "name": "If-Match",

@@ -35,7 +35,7 @@ class SessionQuery(PageQuery, frozen=True):
 
 
 class SessionReading(msgspec.Struct, frozen=True):
-    """How a session is read: with ``touch`` its idle time begins anew."""
+    """How a session is read: with ``touch``, by whoever may change it, it lives longer."""
 
     touch: bool = False
 
@@ -99,8 +99,13 @@ async def create_session(call: Call) -> Answer:
 
 async def get_session(call: Call) -> Answer:
     """Return a session."""
-    session, query = call.path["session"], call.query
-    state = await call.workspace.sessions.get_session(session, touch=query.touch)
+    session, owner = call.path["session"], None
+    if call.query.touch:
+        call.caller.need(_WRITE)
+        owner = call.caller.owner(_ADMIN)
+    state = await call.workspace.sessions.get_session(
+        session, user_id=owner, touch=call.query.touch
+    )
     if state is None:
         raise NotFound(f"there is no session {session!r}, or no longer")
     return _session(state)
@@ -197,6 +202,7 @@ SESSIONS = (
         path=_ONE,
         run=get_session,
         summary="Read a session",
+        description="With `touch` reading is use, which needs the right to change the session.",
         query=SessionReading,
         result=WorkingMemoryState,
         versioned=True,

@@ -32,6 +32,8 @@ async def test_every_route_and_schema_is_there(valkey: ValkeyServer) -> None:
         "$ref": "#/components/schemas/PublishRequest"
     }
     assert schemas["PublishRequest"]["required"] == ["channel"]
+    patterns = set(re.findall(r'"pattern":"(.*?)"', answer.text))
+    assert patterns == {"^[A-Za-z0-9_.@-]{1,64}$"}  # JavaScript has no \A
 
 
 async def test_the_document_is_valid_and_so_are_its_examples(valkey: ValkeyServer) -> None:

@@ -112,3 +112,43 @@ async def test_somebody_who_logged_in(hub: Served) -> None:
         assert "fanwire_session" not in browser.cookies
         late = await app.delete("/v1/auth/sessions/this", params={"user": "ann"})
         assert late.status_code == 400
+
+
+async def test_a_ticket_acts_no_longer_than_its_login(hub: Served) -> None:
+    """Nobody acts by a ticket of a login that was ended, or rotated, after it was given."""
+    login = {"user": "ann", "workspaces": ["w1"], "scopes": ["sessions:write"]}
+    async with hub.client(headers={"X-API-Key": API_KEY}) as app, hub.client() as page:
+        for end in ("revoke", "rotate"):
+            issued = (await app.post("/v1/auth/sessions", json=login)).json()
+            bearer = {"Authorization": f"Bearer {issued['token']}"}
+            tickets = [
+                (await page.post("/connection/ticket", headers=bearer)).json()["ticket"]
+                for _ in range(3)
+            ]
+            good = await page.get("/v1/sessions", params={"ticket": tickets[0]})
+            assert good.status_code == 200
+            if end == "revoke":
+                path = f"/v1/auth/sessions/{issued['session']['id']}?user=ann"
+                assert (await app.delete(path)).status_code == 204
+            else:
+                answer = await page.post("/v1/auth/sessions/rotate", headers=bearer)
+                assert answer.status_code == 200
+            read = await page.get("/v1/sessions", params={"ticket": tickets[1]})
+            made = await page.post("/v1/sessions", params={"ticket": tickets[2]}, json={})
+            assert (read.status_code, made.status_code) == (401, 401)
+
+
+async def test_who_rotates_is_who_asks(hub: Served) -> None:
+    """The secret that is changed is the one that was proved, not another one beside it."""
+    async with hub.client(headers={"X-API-Key": API_KEY}) as app, hub.client() as page:
+        ann, mal = [
+            (await app.post("/v1/auth/sessions", json={"user": user})).json()["token"]
+            for user in ("ann", "mal")
+        ]
+        headers = {
+            "Authorization": f"Basic {ann}",
+            "Cookie": f"fanwire_session={mal}",
+            "Sec-Fetch-Site": "same-origin",
+        }
+        answer = await page.post("/v1/auth/sessions/rotate", headers=headers)
+        assert answer.json()["session"]["user"] == "mal"

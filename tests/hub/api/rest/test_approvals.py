@@ -69,6 +69,26 @@ async def test_a_gate_from_request_to_use(hub: Served) -> None:
         assert (await ann.get("/v1/audit/approvals")).json()["items"] == audit
 
 
+@pytest.mark.parametrize("alone", [{"allow_self": True}, {"on_timeout": "approve"}], ids=str)
+async def test_nobody_approves_what_they_asked_for(hub: Served, alone: dict[str, Any]) -> None:
+    """Not by asking for a gate that needs no other person either, unless that is their right."""
+    both = ("approvals:request", "approvals:decide")
+    async with caller(hub, "ann", scopes=both) as ann, application(hub) as app:
+        assert (await ask(ann, requested_by="bob")).status_code == 403
+        refused = await ask(ann, **alone)
+        assert (refused.status_code, "approvals:admin" in refused.text) == (403, True)
+        assert (await app.get("/v1/approvals/g1")).status_code == 404
+        assert (await ask(ann, requested_by="")).json()["requested_by"] == "ann"
+        for verdict in ({"verdict": "approve"}, {"verdict": "edit", "payload": {}}):
+            for actor in ({}, {"actor": "ann"}, {"actor": "bob"}):
+                said = await ann.post("/v1/approvals/g1/decision", json={**verdict, **actor})
+                assert said.status_code == 403
+        assert (await app.get("/v1/approvals/g1")).json()["version"] == 1
+        assert (await ask(app, "g2", **alone)).status_code == 201
+    async with caller(hub, "root", scopes=(*both, "approvals:admin")) as root:
+        assert (await ask(root, "g3", **alone)).status_code == 201
+
+
 async def test_the_first_answer_wins(hub: Served) -> None:
     """Of many at once one is taken, and everybody else is told which."""
     async with agent(hub) as asking, person(hub) as ann, person(hub, "bob") as bob:

@@ -194,6 +194,7 @@ async def test_who_may_do_what(hub: Served) -> None:
         ("GET", "/v1/sessions?page=2", b"", "unknown query parameter 'page'"),
         ("GET", "/v1/sessions/a%20b", b"", "session must be 1-64 characters"),
         ("GET", "/v1/sessions?workspace=a:b", b"", "workspace must be 1-64 characters"),
+        ("GET", "/v1/sessions?workspace=w2&workspace=w1", b"", "one query parameter 'workspace'"),
     ],
 )
 async def test_bad_input_is_told_what_was_expected(
@@ -206,6 +207,27 @@ async def test_bad_input_is_told_what_was_expected(
         assert answer.status_code == 400
         assert why in answer.json()["detail"]
         assert (await ann.get("/v1/sessions/s1")).headers["etag"] == '"1"'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/v1/sessions/s1", None),
+        ("POST", "/v1/sessions/s1/extend", {}),
+        ("POST", "/v1/sessions/s1/messages", {"role": "user", "content": "hi"}),
+    ],
+)
+async def test_a_condition_is_kept_or_refused(
+    hub: Served, method: str, path: str, body: object
+) -> None:
+    """What cannot depend on a version is not done as if none had been named."""
+    async with caller(hub) as ann:
+        await ann.post("/v1/sessions", json={"id": "s1"})
+        answer = await ann.request(method, path, json=body, headers={"If-Match": '"7"'})
+        assert (answer.status_code, "If-Match" in answer.json()["detail"]) == (400, True)
+        assert (await ann.get("/v1/sessions/s1")).headers["etag"] == '"1"'
+        answer = await ann.request(method, path, json=body, headers={"If-Match": "*"})
+        assert answer.is_success
 
 
 async def test_a_page_elsewhere_may_use_it_where_it_is_allowed(valkey: ValkeyServer) -> None:
@@ -221,3 +243,53 @@ async def test_a_page_elsewhere_may_use_it_where_it_is_allowed(valkey: ValkeySer
         assert "If-Match" in allowed.headers["access-control-allow-headers"]
         made = await ann.post("/v1/sessions", json={"id": "s1"}, headers={"Origin": origin})
         assert "ETag" in made.headers["access-control-expose-headers"]
+
+
+async def test_a_ticket_is_no_part_of_a_request(hub: Served) -> None:
+    """Sent again with the next one it is the same request; no link repeats one that is used."""
+    async with caller(hub) as ann, hub.client() as page:
+        answers = []
+        for _ in range(2):
+            ticket = (await ann.post("/connection/ticket")).json()["ticket"]
+            answers.append(
+                await page.post(
+                    "/v1/sessions",
+                    params={"ticket": ticket},
+                    json={},
+                    headers={"Idempotency-Key": "k"},
+                )
+            )
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[1].headers["idempotency-replayed"] == "true"
+        await ann.post("/v1/sessions", json={})
+        ticket = (await ann.post("/connection/ticket")).json()["ticket"]
+        listed = await page.get("/v1/sessions", params={"ticket": ticket, "limit": 1})
+        assert "limit=1&cursor=" in listed.headers["link"]
+        assert "ticket" not in listed.headers["link"]
+
+
+async def test_no_user_has_the_replies_of_the_application(hub: Served) -> None:
+    """Whatever the user is called: a kept reply is for who asked first."""
+    made = {"user": "ann", "fields": {"current_task": "secret"}}
+    key = {"Idempotency-Key": "k"}
+    async with hub.client(headers={"X-API-Key": API_KEY}, params={"workspace": "w1"}) as app:
+        assert (await app.post("/v1/sessions", json=made, headers=key)).status_code == 200
+    for user in ("@application", "application", "hub"):
+        async with caller(hub, user) as other:
+            answer = await other.post("/v1/sessions?workspace=w1", json=made, headers=key)
+            assert answer.status_code == 403
+
+
+async def test_reading_keeps_only_ones_own_sessions_alive(hub: Served) -> None:
+    """Anybody of the workspace reads; that it counts as use is for who may change the session."""
+    async with (
+        caller(hub) as ann,
+        caller(hub, "bob") as bob,
+        caller(hub, scopes=()) as reader,
+        caller(hub, "root", scopes=(*WRITE, "sessions:admin")) as root,
+    ):
+        await ann.post("/v1/sessions", json={"id": "s1"})
+        for who, touched in ((ann, 200), (bob, 403), (reader, 403), (root, 200)):
+            assert (await who.get("/v1/sessions/s1")).status_code == 200
+            answer = await who.get("/v1/sessions/s1", params={"touch": "true"})
+            assert answer.status_code == touched
