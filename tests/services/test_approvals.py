@@ -746,7 +746,7 @@ async def test_a_cursor_that_no_page_of_the_audit_gave(approvals, cursor):
 
 
 async def test_a_page_of_the_audit_is_bounded_in_bytes(approvals):
-    """However much people said: a page ends after 2 MiB, and the next one goes on from there."""
+    """However much people said: a page ends after 4 MiB, and the next one goes on from there."""
     large = {"text": "x" * 60_000}
     for number in range(80):
         await approvals.request("pay", large, gate_id=f"g{number}")
@@ -759,7 +759,7 @@ async def test_a_page_of_the_audit_is_bounded_in_bytes(approvals):
         if not cursor:
             break
     assert [gate for page in pages for gate in page] == [f"g{n}" for n in range(80)] + ["g79"]
-    assert 2 < len(pages) < 5
+    assert 2 <= len(pages) < 5
     one, cursor = [], ""
     for _ in range(5):
         page = await approvals.audit("g79", cursor=cursor)

@@ -14,7 +14,23 @@ from services.approval_audit import AuditEntry
 from services.gate import Gate, Verdict, Vote
 from services.page import Page
 
-__all__ = ["APPROVALS"]
+__all__ = [
+    "APPROVALS",
+    "AuditQuery",
+    "Cancellation",
+    "Consumption",
+    "Decision",
+    "GateQuery",
+    "NewGate",
+    "approval_audit",
+    "approvals_audit",
+    "cancel_approval",
+    "consume_approval",
+    "decide_approval",
+    "get_approval",
+    "list_approvals",
+    "request_approval",
+]
 
 #: Scopes of whoever asks for approvals and uses them, and of whoever gives them.
 _REQUEST = "approvals:request"

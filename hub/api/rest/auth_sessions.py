@@ -15,7 +15,20 @@ from hub.api.rest.operation import Answer, Call, Operation
 from hub.login_cookie import clear_login_cookie, login_token_in, set_login_cookie
 from services.auth_session import AuthSession
 
-__all__ = ["AUTH_SESSIONS"]
+__all__ = [
+    "AUTH_SESSIONS",
+    "AuthSessionList",
+    "LoggedIn",
+    "Login",
+    "RevokeQuery",
+    "Revoked",
+    "UserQuery",
+    "create_auth_session",
+    "list_auth_sessions",
+    "revoke_auth_session",
+    "revoke_auth_sessions",
+    "rotate_auth_session",
+]
 
 #: Scope of whoever looks after other people's logins.
 _ADMIN = "auth:admin"

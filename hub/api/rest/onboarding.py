@@ -12,7 +12,17 @@ from channels.errors import NotFound
 from hub.api.rest.operation import Answer, Call, Operation
 from services.onboarding import OnboardingState
 
-__all__ = ["ONBOARDING"]
+__all__ = [
+    "ONBOARDING",
+    "Advance",
+    "Completion",
+    "Start",
+    "complete_onboarding",
+    "get_onboarding",
+    "reset_onboarding",
+    "start_onboarding",
+    "update_onboarding",
+]
 
 #: Scope of whoever leads a workspace through it; begun by another, only with the second one.
 _WRITE = "onboarding:write"

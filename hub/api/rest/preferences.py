@@ -8,7 +8,16 @@ from channels.errors import PermissionDenied
 from hub.api.rest.operation import Answer, Call, Operation
 from services.preferences import PreferencesState
 
-__all__ = ["PREFERENCES"]
+__all__ = [
+    "PREFERENCES",
+    "effective_preferences",
+    "get_preferences",
+    "get_user_preferences",
+    "patch_preferences",
+    "patch_user_preferences",
+    "reset_preferences",
+    "reset_user_preferences",
+]
 
 #: Scope of whoever changes the preferences of a workspace; one's own need none.
 _WRITE = "preferences:write"

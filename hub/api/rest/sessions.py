@@ -16,7 +16,22 @@ from services.page import Page
 from services.session_summary import SessionSummary
 from services.working_memory import WorkingMemoryState
 
-__all__ = ["SESSIONS"]
+__all__ = [
+    "SESSIONS",
+    "Extension",
+    "NewMessage",
+    "NewSession",
+    "SessionEnd",
+    "SessionQuery",
+    "SessionReading",
+    "add_message",
+    "create_session",
+    "delete_session",
+    "extend_session",
+    "get_session",
+    "list_sessions",
+    "update_session",
+]
 
 #: Scope of whoever changes sessions; their own only, without the second one.
 _WRITE = "sessions:write"
