@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -20,6 +21,8 @@ from .options import PATIENCE, api_key_option, url_option
 from .printing import EventPrinter, HumanPrinter, JsonPrinter, harmless
 
 __all__ = ["command"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _MAX_ARGS = 60
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
@@ -43,6 +46,16 @@ _comment = click.option("--comment", "-m", default="", help="What to say about i
 _decision = click.option(
     "--id", "decision_id", default="", help="Id of the decision; the same one counts once."
 )
+
+
+def _hub_options(command: _F) -> _F:
+    """Say of which workspace, where the hub is, and who asks."""
+    return _workspace(_token(api_key_option(url_option(command))))
+
+
+def _decision_options(command: _F) -> _F:
+    """Say whose word it is, and what about it."""
+    return _comment(_decision(_actor(_hub_options(command))))
 
 
 class _Gates:
@@ -117,10 +130,7 @@ def command() -> None:
 )
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @_json_option
-@_workspace
-@_token
-@api_key_option
-@url_option
+@_hub_options
 def list_(
     *,
     status: str,
@@ -143,10 +153,7 @@ def list_(
 @command.command("show")
 @click.argument("gate")
 @_json_option
-@_workspace
-@_token
-@api_key_option
-@url_option
+@_hub_options
 def show(gate: str, *, as_json: bool, workspace: str, token: str, api_key: str, url: str) -> None:
     """Show one gate: what is asked, by whom, and what was done to it."""
     with _client(url, token, api_key) as client:
@@ -170,13 +177,7 @@ def show(gate: str, *, as_json: bool, workspace: str, token: str, api_key: str, 
     "--args", "edited", metavar="JSON", help="Approve with these arguments instead (an edit)."
 )
 @click.option("--answer", metavar="JSON", help="An answer that goes with the approval.")
-@_comment
-@_decision
-@_actor
-@_workspace
-@_token
-@api_key_option
-@url_option
+@_decision_options
 def approve(
     gate: str,
     *,
@@ -207,13 +208,7 @@ def approve(
 
 @command.command("reject")
 @click.argument("gate")
-@_comment
-@_decision
-@_actor
-@_workspace
-@_token
-@api_key_option
-@url_option
+@_decision_options
 def reject(
     gate: str,
     *,
