@@ -177,12 +177,19 @@ def show(gate: str, *, as_json: bool, workspace: str, token: str, api_key: str, 
     "--args", "edited", metavar="JSON", help="Approve with these arguments instead (an edit)."
 )
 @click.option("--answer", metavar="JSON", help="An answer that goes with the approval.")
+@click.option(
+    "--digest",
+    default="",
+    metavar="SHA256",
+    help="Approve these arguments only, as 'show' names them; needed once others edited them.",
+)
 @_decision_options
 def approve(
     gate: str,
     *,
     edited: str | None,
     answer: str | None,
+    digest: str,
     comment: str,
     decision_id: str,
     actor: str,
@@ -191,10 +198,7 @@ def approve(
     api_key: str,
     url: str,
 ) -> None:
-    """Approve GATE, as asked or with other arguments.
-
-    The approval is for the arguments as they are when it is sent.
-    """
+    """Approve GATE, as asked or with other arguments."""
     if edited is not None and answer is not None:
         raise click.UsageError("an edit is the answer: expected --args or --answer, not both")
     decision: dict[str, Any] = {"verdict": "approve" if edited is None else "edit"}
@@ -202,6 +206,8 @@ def approve(
         decision["payload"] = _parse(edited, "--args")
     if answer is not None:
         decision["payload"] = _parse(answer, "--answer")
+    if digest:
+        decision["args_sha256"] = digest
     with _client(url, token, api_key) as client:
         _decide(_Gates(client, workspace), gate, decision, comment, decision_id, actor)
 

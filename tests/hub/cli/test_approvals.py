@@ -109,6 +109,23 @@ async def test_an_edit(url: str) -> None:
     assert 'edited  pay {"amount": 6}' in out
 
 
+async def test_what_others_edited_is_approved_by_its_digest(url: str) -> None:
+    """Two must agree: the second says which arguments it saw, and no others."""
+    ann, bob = await token("ann", "approvals:decide"), await token("bob", "approvals:decide")
+    ask(url, "g1", quorum=2)
+    await approvals(url, "approve", "g1", "--args", '{"amount":6}', proof=ann)
+    _, out, _ = await approvals(url, "show", "g1", "--json", proof=bob)
+    shown = json.loads(out)
+    for digest in ((), ("--digest", shown["args_sha256"])):
+        status, _, errors = await approvals(url, "approve", "g1", *digest, proof=bob)
+        assert status == 1
+        assert "g1" in errors
+    status, out, _ = await approvals(
+        url, "approve", "g1", "--digest", shown["proposed_sha256"], proof=bob
+    )
+    assert (status, out.split()[:2]) == (0, ["g1", "edited"])
+
+
 async def test_who_may_not_is_told_why(url: str) -> None:
     """One sentence and status 1, whatever is wrong."""
     tim = await token("tim")
