@@ -16,6 +16,7 @@ __all__ = [
     "HUB_NODES",
     "JOBS",
     "NOTIFICATIONS",
+    "ORGANISATION",
     "QUEUE",
     "RUN",
     "SESSION",
@@ -128,6 +129,8 @@ WORKSPACE = ChannelDeclaration(
         e.FoundationUpdated,
         e.IcpsUpdated,
         e.CacheInvalidated,
+        e.BudgetThreshold,
+        e.BudgetExceeded,
         e.PreferencesUpdated,
         e.OnboardingStarted,
         e.OnboardingUpdated,
@@ -138,6 +141,14 @@ WORKSPACE = ChannelDeclaration(
     subscribe="member",
     history=History(size=1_000, ttl_s=3_600),
     description="What changes in a workspace as a whole.",
+)
+ORGANISATION = ChannelDeclaration(
+    "org:{organisation}",
+    root="organisation",
+    events=(e.BudgetThreshold, e.BudgetExceeded),
+    subscribe="scope:billing",
+    history=History(size=1_000, ttl_s=3_600),
+    description="What concerns an organisation as a whole: its budget.",
 )
 RUN = ChannelDeclaration(
     "run:{workspace}:{run}",
@@ -165,6 +176,7 @@ BUILT_IN = (
     NOTIFICATIONS,
     AUTH,
     WORKSPACE,
+    ORGANISATION,
     RUN,
     HUB_NODES,
 )

@@ -18,13 +18,16 @@ secrets, because they travel to the client and into logs.
     |  |- TokenExpired          109
     |  |- TooManyRequests       111  temporary
     |  |- UnrecoverablePosition 112
+    |  |- OverBudget            402
     |  |- NotFound              404
-    |  '- Conflict              409
-    |     '- VersionConflict    412
+    |  |- Conflict              409
+    |  |  '- VersionConflict    412
+    |  '- RateLimited           429  temporary
     |- StoreError               Redis could not do it
     |  |- StoreUnavailable      100  temporary; certainly not executed
     |  |- OutcomeUnknown        100  temporary; sent, no reply: it may have been executed
     |  '- StoreRefused          100  temporary; the server answered with an error
+    |- DatabaseUnavailable      100  temporary; SQL could not be done, a commit may have been
     |- HubError                 a client could not do it
     |  |- HubUnavailable        the hub could not be reached; certainly not executed
     |  '- HubOutcomeUnknown     sent, no reply: it may have been executed
@@ -40,6 +43,7 @@ __all__ = [
     "AlreadySubscribed",
     "BadRequest",
     "Conflict",
+    "DatabaseUnavailable",
     "Disconnect",
     "Disconnects",
     "FanwireError",
@@ -51,7 +55,9 @@ __all__ = [
     "NotAvailable",
     "NotFound",
     "OutcomeUnknown",
+    "OverBudget",
     "PermissionDenied",
+    "RateLimited",
     "RequestError",
     "SettingsError",
     "StoreError",
@@ -87,6 +93,16 @@ class FanwireError(Exception):
     @property
     def details(self) -> dict[str, object]:
         """What a program may act on, beside the code: members of the problem details."""
+        return {}
+
+    @property
+    def problem_type(self) -> str:
+        """URI of the kind of problem (RFC 9457); empty where the status says it all."""
+        return ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a plain HTTP answer that tells the error says in its header fields."""
         return {}
 
     @property
@@ -168,6 +184,100 @@ class TooManyRequests(RequestError):
     code = 111
     temporary = True
     http_status = 429
+
+
+class RateLimited(RequestError):
+    """The caller is over one or more policies of the rate limiter; nothing was taken.
+
+    ``retry_after_ms`` is when the same may be allowed, None for never (it costs more than a
+    policy ever allows at once). ``violated`` are the names of the policies that denied it.
+    """
+
+    code = 429
+    temporary = True
+    http_status = 429
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_ms: int | None = None,
+        violated: tuple[str, ...] = (),
+        fields: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        self.violated = violated
+        self._fields = fields or {}
+
+    @property
+    def problem_type(self) -> str:
+        """The type of draft-ietf-httpapi-ratelimit-headers-10, section 6.1."""
+        return "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+    @property
+    def details(self) -> dict[str, object]:
+        """Which policies denied it, and when to come back."""
+        details: dict[str, object] = {"violated-policies": list(self.violated)}
+        if self.retry_after_ms is not None:
+            details["retry_after_ms"] = self.retry_after_ms
+        return details
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """``RateLimit`` and ``RateLimit-Policy``, and ``Retry-After`` in whole seconds."""
+        headers = dict(self._fields)
+        if self.retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, -(-self.retry_after_ms // 1000)))
+        return headers
+
+
+class OverBudget(RequestError):
+    """A budget does not allow it; nothing was reserved or charged.
+
+    ``scope`` is ``user:ID``, ``workspace:ID`` or ``org:ID``; ``unit`` is ``micro_usd`` or
+    ``tokens``; amounts are integers of that unit. ``period`` is the month (``YYYY-MM``) or
+    day (``YYYY-MM-DD``) of the billing time zone whose budget it is.
+    """
+
+    code = 402
+    http_status = 402
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        scope: str = "",
+        unit: str = "micro_usd",
+        period: str = "",
+        limit: int = 0,
+        remaining: int = 0,
+        required: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.unit = unit
+        self.period = period
+        self.limit = limit
+        self.remaining = remaining
+        self.required = required
+
+    @property
+    def problem_type(self) -> str:
+        """A name of ours: there is no registered one."""
+        return "urn:fanwire:problem:over-budget"
+
+    @property
+    def details(self) -> dict[str, object]:
+        """Which budget, and what it has left."""
+        return {
+            "scope": self.scope,
+            "unit": self.unit,
+            "period": self.period,
+            "limit": self.limit,
+            "remaining": self.remaining,
+            "required": self.required,
+        }
 
 
 class UnrecoverablePosition(RequestError):
@@ -252,6 +362,21 @@ class StoreRefused(StoreError):
         return f"the hub's store refused it ({self.prefix}); nothing was done"
 
 
+class DatabaseUnavailable(FanwireError):
+    """SQL could not be done: the database was not reached, or broke off.
+
+    A transaction that was being committed then may stand; one that only read changed nothing.
+    """
+
+    temporary = True
+    http_status = 503
+
+    @property
+    def public_message(self) -> str:
+        """Say no more than that."""
+        return "the hub cannot reach its database; try again soon"
+
+
 class HubError(FanwireError):
     """A client could not do what was asked of the hub."""
 
@@ -288,10 +413,12 @@ _BY_CODE: dict[int, type[RequestError]] = {
         NotAvailable,
         TokenExpired,
         TooManyRequests,
+        OverBudget,
         UnrecoverablePosition,
         NotFound,
         Conflict,
         VersionConflict,
+        RateLimited,
     )
 }
 

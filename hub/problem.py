@@ -30,6 +30,8 @@ RETRY_AFTER_S = "1"
 class _Problem(msgspec.Struct, omit_defaults=True):
     status: int
     title: str
+    #: A URI; absent where the status says it all (``about:blank``).
+    type: str = ""
     detail: str = ""
     #: The error's code in the Centrifugal protocol.
     code: int = 0
@@ -56,13 +58,15 @@ def _response(
 def problem_response(error: FanwireError) -> Response:
     """Return the answer that tells ``error``."""
     status = error.http_status
-    headers = {}
+    headers = error.headers
     if isinstance(error, StoreError) or error.temporary:
-        headers["Retry-After"] = RETRY_AFTER_S
+        headers.setdefault("Retry-After", RETRY_AFTER_S)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     title = HTTPStatus(status).phrase
-    problem = _Problem(status, title, error.public_message, error.code)
+    problem = _Problem(
+        status, title, type=error.problem_type, detail=error.public_message, code=error.code
+    )
     return _response(problem, headers, error.details)
 
 
@@ -78,7 +82,7 @@ async def _on_http_exception(_request: Request, error: HTTPException) -> Respons
     title = HTTPStatus(error.status_code).phrase
     detail = "" if error.detail == title else str(error.detail)
     headers = dict(error.headers) if error.headers else None
-    return _response(_Problem(error.status_code, title, detail), headers)
+    return _response(_Problem(error.status_code, title, detail=detail), headers)
 
 
 async def _on_unexpected(_request: Request, _error: Exception) -> Response:

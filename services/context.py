@@ -6,12 +6,14 @@ from channels.catalogue import Catalogue
 from services.approval_wait import GateWaits
 from services.changes import Changes
 from services.clock import Clock
+from services.database import Database
 from services.event_log import EventLog
 from services.session_settings import SessionSettings
 from services.snapshots import Snapshots
 from services.store.keys import Keys
 from services.store.port import Store
 from services.sweeper import Sweeper
+from services.thresholds import Thresholds
 
 __all__ = ["Context"]
 
@@ -27,6 +29,7 @@ class Context:
         "catalogue",
         "changes",
         "clock",
+        "database",
         "gate_waits",
         "keys",
         "log",
@@ -34,10 +37,17 @@ class Context:
         "snapshots",
         "store",
         "sweeper",
+        "thresholds",
     )
 
     def __init__(
-        self, store: Store, keys: Keys, catalogue: Catalogue, *, clock: Clock | None = None
+        self,
+        store: Store,
+        keys: Keys,
+        catalogue: Catalogue,
+        *,
+        clock: Clock | None = None,
+        database: Database | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
@@ -51,3 +61,6 @@ class Context:
         self.snapshots = Snapshots()
         self.session_settings = SessionSettings()
         self.gate_waits = GateWaits()
+        #: What outlives Redis; without one nothing of it is known.
+        self.database = database
+        self.thresholds = Thresholds()

@@ -22,6 +22,7 @@ from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
 from services.context import Context
+from services.database import Database
 from services.events import Events
 from services.follower import FollowerSettings
 from services.redis_client import RedisClient
@@ -66,15 +67,16 @@ class Services:
         follower: FollowerSettings | None = None,
         wait: bool = True,
         another: Callable[[], Store] | None = None,
+        database: Database | None = None,
     ) -> None:
-        """Make the services on ``store``.
+        """Make the services on ``store``, and on ``database``, which they close too.
 
         ``another`` makes one more store on the same Redis; ``redis.sync`` needs it.
         """
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
-        self.context = Context(store, self.keys, self.catalogue)
+        self.context = Context(store, self.keys, self.catalogue, database=database)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
@@ -95,8 +97,12 @@ class Services:
         catalogue: Catalogue | None = None,
         prefix: str = "fw",
         wait: bool = True,
+        database_url: str | None = None,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
+
+        ``database_url`` (``sqlite:///path``, ``postgresql://...``) is where people, workspaces
+        and what they used are kept; its tables are there (``Database.migrate``).
 
         An ``https://`` address is Upstash's REST API, and ``token`` opens it; there the
         follower hears nothing (``store.traits``).
@@ -105,13 +111,20 @@ class Services:
         ``wait`` off it does not, and ``store.ready`` tells.
 
         Raises:
-            SettingsError: the URL is not one that a store understands.
+            SettingsError: a URL is not one that a store or the database understands.
         """
 
         def another() -> Store:
             return store_from_url(url, token)
 
-        return cls(another(), catalogue=catalogue, prefix=prefix, wait=wait, another=another)
+        return cls(
+            another(),
+            catalogue=catalogue,
+            prefix=prefix,
+            wait=wait,
+            another=another,
+            database=Database(database_url) if database_url else None,
+        )
 
     def for_workspace(self, workspace: str) -> Workspace:
         """Return the services of one workspace; costs nothing.
@@ -150,3 +163,5 @@ class Services:
             await self.redis.close()
         finally:
             await self.store.close()
+            if self.context.database is not None:
+                await self.context.database.close()

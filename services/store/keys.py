@@ -17,6 +17,7 @@ import hashlib
 
 from channels.catalogue import Channel
 from channels.ids import check_id
+from channels.scope import Scope
 
 __all__ = ["Keys"]
 
@@ -149,6 +150,34 @@ class Keys:
         Without those that ended; a day after the last end of all of them in any case.
         """
         return f"{self.prefix}:{{{user}}}:auth"
+
+    # -- rate limits -----------------------------------------------------------------------
+
+    # -- caches ----------------------------------------------------------------------------
+
+    # -- semantic cache --------------------------------------------------------------------
+
+    # -- usage -----------------------------------------------------------------------------
+
+    def account(self, scope: Scope, month: str) -> str:
+        """Hash: what a user, workspace or organisation used in a month (``YYYY-MM``).
+
+        With its limits and what is reserved; see ``services/usage/account.py``. Ends 100 days
+        after its month's last change: by then the database is asked.
+        """
+        return f"{self.prefix}:{{{scope.id}}}:usage:{scope.kind}:{month}"
+
+    def usage_pending(self, user: str) -> str:
+        """Stream: what a user's agents used and the database does not have yet; no TTL."""
+        return f"{self.prefix}:{{{user}}}:usage:pending"
+
+    def usage_op(self, user: str, event: str) -> str:
+        """String: that this event was counted; two days, then the database knows it."""
+        return f"{self.prefix}:{{{user}}}:usage:op:{event}"
+
+    # -- budgets ---------------------------------------------------------------------------
+
+    # -- requests --------------------------------------------------------------------------
 
     def request_op(self, root: str, key: str) -> str:
         """String: the outcome of a request with this idempotency key: a day, 256 KiB or so."""

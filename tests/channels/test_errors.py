@@ -7,6 +7,7 @@ import pytest
 
 from channels import errors
 from channels.errors import (
+    DatabaseUnavailable,
     Disconnect,
     Disconnects,
     FanwireError,
@@ -39,7 +40,7 @@ def test_codes_of_requests_are_unique():
     codes = [kind.code for kind in REQUEST_ERRORS]
     assert len(codes) == len(set(codes))
     # Ours are outside of the protocol's own range, and are those of HTTP.
-    assert all(101 <= code <= 112 or code in {404, 409} for code in codes)
+    assert all(101 <= code <= 112 or code in {402, 404, 409, 429} for code in codes)
 
 
 @pytest.mark.parametrize("kind", REQUEST_ERRORS)
@@ -61,7 +62,7 @@ def test_an_unknown_code_is_an_error_of_the_hub(code):
 def test_store_and_hub_errors_are_internal_and_temporary():
     """For a client they are 100: not its fault, worth another try; over HTTP a 503."""
     for kind in KINDS:
-        if issubclass(kind, StoreError | HubError):
+        if issubclass(kind, StoreError | HubError | DatabaseUnavailable):
             assert (kind.code, kind.temporary, kind.http_status) == (100, True, 503)
 
 

@@ -45,8 +45,9 @@ CHANNELS = {
     "workspace:{workspace}": (
         "foundation.updated icps.updated cache.invalidated preferences.updated"
         " onboarding.started onboarding.updated onboarding.completed onboarding.reset"
-        " onboarding.expired"
+        " onboarding.expired budget.threshold budget.exceeded"
     ),
+    "org:{organisation}": "budget.threshold budget.exceeded",
     "run:{workspace}:{run}": "run.event",
     "hub:nodes": "hub.node.reported",
 }

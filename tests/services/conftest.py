@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from channels.catalogue import Catalogue
+from channels.ids import new_id
 from services.context import Context
+from services.database import Database
 from services.event_log import EventLog
 from services.store.keys import Keys
 from services.store.port import Store
 from services.store.tcp import TcpStore, TcpStoreOptions
 from services.store.upstash import UpstashStore, UpstashStoreOptions
 
+from ..postgres import PostgresServer
 from ..rest_endpoint import RestEndpointServer
 from ..servers import ValkeyServer
 
@@ -74,3 +79,29 @@ async def log(store: Store, keys: Keys) -> EventLog:
 async def tcp_log(tcp_store: TcpStore, keys: Keys) -> EventLog:
     """The same logs over TCP, for publications by the hundred: a request each takes its time."""
     return EventLog(tcp_store, keys)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of an empty database of each kind, with its tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'fanwire.db'}"
+        async with Database(url) as database:
+            await database.migrate()
+        yield url
+        return
+    server: PostgresServer = request.getfixturevalue("shared_postgres")
+    name = f"t_{new_id().replace('-', '_').lower()}"
+    async with Database(server.url) as admin, admin.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(f'CREATE DATABASE "{name}"'))
+    async with Database(server.database(name)) as database:
+        await database.migrate()
+    yield server.database(name)
+
+
+@pytest.fixture
+async def any_database(any_database_url: str) -> AsyncIterator[Database]:
+    """An empty database of each kind, with its tables."""
+    async with Database(any_database_url) as database:
+        yield database

@@ -1,0 +1,1 @@
+"""Budgets: what may still be spent, by a user, a workspace and an organisation."""

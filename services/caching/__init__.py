@@ -1,0 +1,1 @@
+"""Caches: what is dear to get, kept near."""

@@ -1,0 +1,1 @@
+"""What was used: counted once, in Redis at once and in the database for ever."""
