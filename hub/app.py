@@ -112,7 +112,7 @@ async def _with_embedded_server(settings: Settings, stack: AsyncExitStack) -> Se
     server = EmbeddedServer(Path(settings.data_dir))
     await asyncio.to_thread(server.start)
     stack.push_async_callback(asyncio.to_thread, server.stop)
-    return settings.with_redis_url(server.url, "the embedded server")
+    return settings.with_embedded_server(server.url)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
         embedded = settings.redis_url is None
         if embedded:
             server = stack.enter_context(EmbeddedServer(Path(settings.data_dir)))
-            settings = settings.with_redis_url(server.url, "the embedded server")
+            settings = settings.with_embedded_server(server.url)
         if settings.insecure:
             _log.warning("insecure: everybody may do everything on every channel")
         elif settings.api_key is None and settings.token_hmac_secret is None:

@@ -13,7 +13,8 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,7 @@ from channels.catalogue import BUILT_IN, Catalogue
 from channels.declaration import ChannelDeclaration, History
 from channels.errors import SettingsError
 from channels.ids import Id
+from services.database.address import check_database_url
 from services.store.endpoint import Endpoint
 from services.store.rest_address import RestAddress, is_rest_url
 
@@ -51,7 +53,7 @@ _UPSTASH_ENV = (
 )
 _SECRETS = {"api_key", "token_hmac_secret", "redis_token"}
 #: Not even a wrong value of these is told: it may be a secret in the wrong place.
-_UNSPEAKABLE = _SECRETS | {"redis_url"}
+_UNSPEAKABLE = _SECRETS | {"redis_url", "database_url"}
 _NOT_KEYS = {"sources"}
 
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -108,6 +110,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_token: _Text | None = None
     data_dir: _Text = ".fanwire"
     key_prefix: Id = "fw"
+    #: ``sqlite:///path`` or ``postgresql://...``: people, workspaces and what they used. Without
+    #: one a hub with a Valkey of its own keeps a file beside it; on somebody's Redis there is
+    #: none, since a file of each machine would not be the same.
+    database_url: _Text | None = None
+    #: Whether the hub makes the tables, and changes them when it is newer, at its start.
+    database_migrate: bool = True
+    #: Whose midnight ends a day of usage and a month of a budget.
+    billing_time_zone: _Text = "UTC"
 
     # Who may do what.
     #: Key of the server API; without one the API refuses everybody (unless insecure).
@@ -161,6 +171,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Check what one field cannot say alone; raises ``SettingsError``."""
         self._check_access()
         self._check_redis_url()
+        self._check_database_url()
+        self._check_time_zone()
         self.catalogue()
 
     def _check_access(self) -> None:
@@ -200,6 +212,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except SettingsError as error:
             raise SettingsError(f"redis_url: {error}{told}") from None
 
+    def _check_database_url(self) -> None:
+        if self.database_url is None:
+            return
+        try:
+            check_database_url(self.database_url)
+        except SettingsError as error:
+            raise SettingsError(f"database_url: {error}{self._told('database_url')}") from None
+
+    def _check_time_zone(self) -> None:
+        try:
+            ZoneInfo(self.billing_time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise SettingsError(
+                "billing_time_zone must be a name such as Europe/Vienna; got "
+                f"{self.billing_time_zone!r}{self._told('billing_time_zone')}"
+            ) from None
+
     def catalogue(self) -> Catalogue:
         """Return the channels there are; ``SettingsError`` when a declaration makes no sense."""
         declared = []
@@ -211,11 +240,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise SettingsError(f"{where}: {error}{self._told('channels')}") from None
         return Catalogue([*BUILT_IN, *declared], allow_undeclared=self.insecure)
 
-    def with_redis_url(self, url: str, source: str) -> Settings:
-        """Return the same settings on the Redis at ``url``, which ``source`` named."""
-        return msgspec.structs.replace(
-            self, redis_url=url, sources={**self.sources, "redis_url": source}
-        )
+    def with_embedded_server(self, url: str) -> Settings:
+        """Return the same settings on the hub's own Valkey at ``url``, and a file beside it."""
+        source = "the embedded server"
+        told = {"redis_url": url}
+        if self.database_url is None:
+            path = Path(self.data_dir).absolute() / "fanwire.db"
+            told["database_url"] = f"sqlite:///{quote(str(path))}"
+        sources = {**self.sources, **dict.fromkeys(told, source)}
+        return msgspec.structs.replace(self, **told, sources=sources)
 
     def _where(self) -> str:
         """Return where Redis is, without what opens it."""
@@ -242,6 +275,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 text = "(set)"
             elif name == "redis_url" and value is not None:
                 text = self._where()
+            elif name == "database_url" and value is not None:
+                text = _without_password(value)
             elif name == "channels":
                 text = ", ".join(channel.pattern for channel in value)
             else:
@@ -268,6 +303,15 @@ def _text_of(value: object) -> str:
             return ", ".join(map(str, value))
         case _:
             return str(value)
+
+
+def _without_password(url: str) -> str:
+    """Return where the database is, without what opens it."""
+    parts = urlsplit(url)
+    if parts.scheme.startswith("sqlite"):
+        return url
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from channels.catalogue import Catalogue
 from channels.errors import StoreError
@@ -22,7 +22,6 @@ from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
 from services.context import Context
-from services.database import Database
 from services.events import Events
 from services.follower import FollowerSettings
 from services.redis_client import RedisClient
@@ -31,6 +30,9 @@ from services.store.keys import Keys
 from services.store.open_store import store_from_url
 from services.store.port import Store
 from services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from services.database import Database
 
 __all__ = ["Services"]
 
@@ -117,13 +119,19 @@ class Services:
         def another() -> Store:
             return store_from_url(url, token)
 
+        database: Database | None = None
+        if database_url:
+            # Loading SQLAlchemy takes a while, and who has no database needs none.
+            from services.database import Database  # noqa: PLC0415
+
+            database = Database(database_url)
         return cls(
             another(),
             catalogue=catalogue,
             prefix=prefix,
             wait=wait,
             another=another,
-            database=Database(database_url) if database_url else None,
+            database=database,
         )
 
     def for_workspace(self, workspace: str) -> Workspace:

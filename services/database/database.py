@@ -18,11 +18,8 @@ from sqlite3 import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import (
-    ArgumentError,
     DBAPIError,
     IntegrityError,
     InterfaceError,
@@ -33,18 +30,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from channels.errors import DatabaseUnavailable, SettingsError
+from channels.errors import DatabaseUnavailable
+from services.database.address import DRIVERS, check_database_url
+from services.database.sqlite_threads import SqliteThreads
 
 __all__ = ["Database"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-}
 #: Seconds a connection may take, and a writer of SQLite waits for another.
 _PATIENCE_S: Final = 5.0
 #: Any number, the same in every process: who holds it migrates.
@@ -54,7 +46,7 @@ _MIGRATION_LOCK: Final = 4_707_466_917
 class Database:
     """One database. Connections are made when they are needed; the constructor does no I/O."""
 
-    __slots__ = ("engine", "url")
+    __slots__ = ("_threads", "engine", "url")
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         """Make one.
@@ -63,8 +55,9 @@ class Database:
             SettingsError: the URL is not one of SQLite or PostgreSQL.
         """
         self.url = _checked(url)
+        self._threads = SqliteThreads()
         #: SQLAlchemy's, for what :meth:`begin` does not offer.
-        self.engine = _engine(self.url, pool_size)
+        self.engine = _engine(self.url, pool_size, self._threads)
 
     @property
     def dialect(self) -> str:
@@ -130,6 +123,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+        await self._threads.join()
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,18 +138,11 @@ class Database:
 
 
 def _checked(text: str) -> URL:
-    expected = "expected sqlite:///path or postgresql://user:password@host/name"
-    try:
-        url = make_url(text)
-    except ArgumentError:
-        # Not even quoted: there may be a password in it.
-        raise SettingsError(f"the database URL cannot be read: {expected}") from None
-    if url.drivername not in _DRIVERS:
-        raise SettingsError(f"the database URL has scheme {url.drivername!r}: {expected}")
-    return url.set(drivername=_DRIVERS[url.drivername])
+    url = make_url(check_database_url(text))
+    return url.set(drivername=DRIVERS[url.drivername])
 
 
-def _engine(url: URL, pool_size: int) -> AsyncEngine:
+def _engine(url: URL, pool_size: int, threads: SqliteThreads) -> AsyncEngine:
     if url.get_backend_name() == "postgresql":
         return create_async_engine(
             url,
@@ -164,7 +151,8 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
             pool_timeout=_PATIENCE_S,
             connect_args={"timeout": _PATIENCE_S, "command_timeout": 60},
         )
-    options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_S}}
+    arguments = {"timeout": _PATIENCE_S, "async_creator_fn": threads.connect}
+    options: dict[str, Any] = {"connect_args": arguments}
     if url.database in (None, "", ":memory:"):
         options["poolclass"] = StaticPool  # each connection would have a memory of its own
     engine = create_async_engine(url, **options)
@@ -197,6 +185,10 @@ def _cut(error: DBAPIError) -> bool:
 
 
 def _migrate(connection: Any, revision: str) -> None:  # noqa: ANN401 - SQLAlchemy's, synchronous
+    # Not needed but for this, and it takes a while to load.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
