@@ -29,6 +29,7 @@ from channels.ids import new_id
 from hub.access import Access
 from hub.auth import Authenticator, TokenVerifier
 from hub.connection import ConnectionSettings
+from hub.database_watch import DatabaseWatch
 from hub.driver import Driver
 from hub.engine import Engine
 from hub.feed import Feed
@@ -42,6 +43,7 @@ from hub.revocations import Hold, Revocations
 from hub.settings import Settings
 from hub.tickets import Tickets
 from hub.version import version
+from services.database import Database
 from services.door import Services
 from services.follower import FollowerStats
 from services.idempotency import Idempotency
@@ -97,13 +99,19 @@ class Hub:
             probe = TcpStoreOptions(probe_prefix=f"{settings.key_prefix}:{{hub}}:probe")
             another = partial(store_from_url, settings.redis_url, settings.redis_token, tcp=probe)
             store = another()
+        database = Database(settings.database_url) if settings.database_url else None
         self.services = Services(
             store,
             catalogue=catalogue,
             prefix=settings.key_prefix,
             wait=False,
             another=another,
+            database=database,
         )
+        #: None without a database.
+        self.database_watch: DatabaseWatch | None = None
+        if database is not None:
+            self.database_watch = DatabaseWatch(database, migrate=settings.database_migrate)
         keys = self.services.keys
         self.engine = Engine(
             self.services.follower,
@@ -149,6 +157,9 @@ class Hub:
             asyncio.create_task(self.inspector.run(), name="fanwire-inspector"),
             asyncio.create_task(self.services.context.sweeper.run(), name="fanwire-sweeper"),
         ]
+        if self.database_watch is not None:
+            watch = asyncio.create_task(self.database_watch.run(), name="fanwire-database")
+            self._tasks.append(watch)
         return self
 
     async def __aexit__(
@@ -277,4 +288,6 @@ class Hub:
         warnings = [str(finding) for finding in self.inspector.findings]
         if not self.services.store.traits.subscriptions:
             warnings.insert(0, _NO_STREAMS)
+        if self.database_watch is not None and self.database_watch.trouble:
+            warnings.append(self.database_watch.trouble)
         return warnings

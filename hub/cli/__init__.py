@@ -25,7 +25,18 @@ from channels.errors import FanwireError, SettingsError, UsageError
 __all__ = ["main"]
 
 #: Commands in the order of their help. Their modules have an attribute ``command``.
-_COMMANDS = ("serve", "publish", "tail", "approvals", "token", "channels", "config", "version")
+_COMMANDS = (
+    "serve",
+    "publish",
+    "tail",
+    "approvals",
+    "usage",
+    "token",
+    "channels",
+    "database",
+    "config",
+    "version",
+)
 
 
 class _Wrong(click.ClickException):

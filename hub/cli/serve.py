@@ -18,6 +18,7 @@ __all__ = ["command"]
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that share the port (1).")
 @click.option("--redis-url", help="Redis or Upstash to use; without one, an embedded Valkey.")
 @click.option("--data-dir", help="Where the embedded Valkey keeps its data (.fanwire).")
+@click.option("--database-url", help="sqlite:///path or postgresql://...; else a file in data-dir.")
 @click.option("--api-key", help="Key of the server API; better in FANWIRE_API_KEY.")
 @click.option(
     "--insecure",

@@ -120,6 +120,26 @@ class Database:
                 await connection.execute(lock, {"lock": _MIGRATION_LOCK})
             await connection.run_sync(_migrate, revision)
 
+    async def revision(self) -> str:
+        """Return the revision that the tables are at; empty where there are none.
+
+        Raises:
+            DatabaseUnavailable: it could not be reached.
+        """
+        if self.dialect == "sqlite" and self.url.database:
+            there = await asyncio.to_thread(Path(self.url.database).exists)
+            if not there:
+                return ""  # looking must not make a file
+        async with self.begin(write=False) as connection:
+            return await connection.run_sync(_revision)
+
+    @staticmethod
+    def newest() -> str:
+        """Return the newest revision there is."""
+        from alembic.script import ScriptDirectory  # noqa: PLC0415 - see _migrate
+
+        return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -193,3 +213,9 @@ def _migrate(connection: Any, revision: str) -> None:  # noqa: ANN401 - SQLAlche
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+def _revision(connection: Any) -> str:  # noqa: ANN401 - SQLAlchemy's, synchronous
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - see _migrate
+
+    return MigrationContext.configure(connection).get_current_revision() or ""
