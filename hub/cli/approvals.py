@@ -17,7 +17,14 @@ from channels.ids import new_id
 from clients import Gap, RestClient, Snapshot, Subscriber
 
 from .interrupts import finish_first
-from .options import PATIENCE, api_key_option, url_option
+from .options import (
+    PATIENCE,
+    api_key_option,
+    json_option,
+    token_option,
+    url_option,
+    workspace_option,
+)
 from .printing import EventPrinter, HumanPrinter, JsonPrinter, harmless
 
 __all__ = ["command"]
@@ -27,18 +34,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _MAX_ARGS = 60
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 
-_workspace = click.option(
-    "--workspace",
-    "-w",
-    envvar="FANWIRE_WORKSPACE",
-    show_envvar=True,
-    default="",
-    help="The workspace; a token for exactly one needs none.",
-)
-_token = click.option(
-    "--token", envvar="FANWIRE_TOKEN", show_envvar=True, default="", help="Connection token."
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for other programs.")
 _actor = click.option(
     "--actor", default="", help="Whose word it is; with a token it is its user's."
 )
@@ -50,7 +45,7 @@ _decision = click.option(
 
 def _hub_options(command: _F) -> _F:
     """Say of which workspace, where the hub is, and who asks."""
-    return _workspace(_token(api_key_option(url_option(command))))
+    return workspace_option(token_option(api_key_option(url_option(command))))
 
 
 def _decision_options(command: _F) -> _F:
@@ -129,7 +124,7 @@ def command() -> None:
     help="Those that wait, those approved and not used, or all.",
 )
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@_json_option
+@json_option
 @_hub_options
 def list_(
     *,
@@ -152,7 +147,7 @@ def list_(
 
 @command.command("show")
 @click.argument("gate")
-@_json_option
+@json_option
 @_hub_options
 def show(gate: str, *, as_json: bool, workspace: str, token: str, api_key: str, url: str) -> None:
     """Show one gate: what is asked, by whom, and what was done to it."""
@@ -254,7 +249,7 @@ def _with_winner(error: Conflict, gate: dict[str, Any]) -> str:
 
 
 @command.command("watch")
-@_json_option
+@json_option
 @click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after this many events.")
 @click.option(
     "--workspace",
@@ -264,7 +259,7 @@ def _with_winner(error: Conflict, gate: dict[str, Any]) -> str:
     required=True,
     help="The workspace.",
 )
-@_token
+@token_option
 @url_option
 def watch(*, as_json: bool, count: int | None, workspace: str, token: str, url: str) -> None:
     """Show the gates that wait, then what becomes of them, as it happens."""

@@ -13,8 +13,11 @@ __all__ = [
     "api_key_option",
     "config_option",
     "duration_callback",
+    "json_option",
     "parse_duration",
+    "token_option",
     "url_option",
+    "workspace_option",
 ]
 
 #: Somebody waits at the terminal, and a wrong address is likelier than a hub that comes up
@@ -38,6 +41,18 @@ api_key_option = click.option(
     metavar="KEY",
     help="Key of the server API; a hub in insecure mode needs none.",
 )
+token_option = click.option(
+    "--token", envvar="FANWIRE_TOKEN", show_envvar=True, default="", help="Connection token."
+)
+workspace_option = click.option(
+    "--workspace",
+    "-w",
+    envvar="FANWIRE_WORKSPACE",
+    show_envvar=True,
+    default="",
+    help="The workspace; a token for exactly one needs none.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for other programs.")
 config_option = click.option(
     "--config",
     "config_path",

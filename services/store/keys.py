@@ -68,10 +68,6 @@ class Keys:
         """String: the identity that a one-use ticket stands for."""
         return f"{self.prefix}:{{hub}}:ticket:{digest}"
 
-    def probe(self, process: str) -> str:
-        """Pub/sub channel on which a process hears itself, to know that it hears at all."""
-        return f"{self.prefix}:{{hub}}:probe:{process}"
-
     def check(self, process: str) -> str:
         """String: what a process writes and reads to know that it can."""
         return f"{self.prefix}:{{hub}}:check:{process}"
