@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Processes that share the tests. Most of them wait for other processes most of the time, so it
+# is one more than the cores of a small machine.
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make run           the hub on http://127.0.0.1:8000 with its own Valkey and a demo agent"
 	@echo "make test          every test                   (ARGS='tests/hub -k name' narrows it)"
+	@echo "                   JOBS=1 runs them one after the other, JOBS=0 in this process"
 	@echo "make lint          ruff, mypy --strict, import contracts, codespell"
 	@echo "make format        let ruff format and mend what it can"
 	@echo "make bench         every benchmark              (ARGS=append names one)"
@@ -31,7 +35,7 @@ run: $(READY)
 	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(READY) $(NODE_READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

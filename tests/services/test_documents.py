@@ -52,7 +52,7 @@ def test_a_merge_changes_neither_side():
         ({f"f{n}": 1 for n in range(129)}, LimitExceeded),
         ({"a": "x" * 70_000}, LimitExceeded),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: str(value)[:6],
 )
 def test_a_patch_is_an_object_of_limited_size(patch, error):
     """Refused before anything is sent."""
