@@ -75,6 +75,7 @@ USAGE = ChannelDeclaration(
     root="user",
     events=(
         e.UsageRecorded,
+        e.UsageCorrected,
         e.BudgetThreshold,
         e.BudgetExceeded,
         e.BudgetReserved,
