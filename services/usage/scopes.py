@@ -58,9 +58,8 @@ class Organisations:
             DatabaseUnavailable: it is away, and nothing is known.
         """
         known = self.known(workspace)
-        if known is not None:
-            return known
-        assert self._database is not None
+        if known is not None or self._database is None:
+            return known or ""
         query = select(WORKSPACES.c.organisation_id).where(WORKSPACES.c.id == workspace)
         try:
             async with self._database.begin(write=False) as connection:
