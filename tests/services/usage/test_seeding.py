@@ -95,7 +95,7 @@ async def test_what_was_written_and_did_not_leave_yet_is_there_once(
 ) -> None:
     """A writer died after its commit: the seed has the event, and settling sees that."""
     await record(desk)
-    settle = desk.usage.writer._settle  # type: ignore[attr-defined]  # noqa: SLF001 - where it dies
+    settle = desk.usage.writer._settle  # type: ignore[attr-defined]
 
     async def die(*_: object) -> tuple[int, int]:
         raise RuntimeError("killed")
@@ -160,7 +160,7 @@ async def test_while_the_database_is_away_it_is_counted(
     await desk.sweep()  # cannot write
     assert await desk.store.execute("XLEN", desk.keys.usage_pending("ann")) == 2
     outage.away = False
-    desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]  # noqa: SLF001 - its pause is over
+    desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]
     await desk.sweep()
     assert [await dollars(desk, scope) for scope in (USER, WORKSPACE, ORG)] == [3, 3, 3]
     day = await desk.usage.get_daily_usage("ann")
@@ -186,7 +186,7 @@ async def test_an_organisation_that_could_not_be_looked_up_is_found_later(
     await desk.usage.record_usage("ann", "w1", 1, 0, 1, "writer")
     assert await dollars(desk, ORG) == 1
     outage.away = False
-    desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]  # noqa: SLF001 - its pause is over
+    desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]
     await desk.sweep()
     assert await dollars(desk, ORG) == 2
     assert await desk.usage.reconcile(ORG) == []

@@ -37,7 +37,9 @@ DAY = "2027-01-15"
 async def events_of(desk: Desk, name: str) -> list[dict[str, object]]:
     """Return the events of a channel."""
     page = await desk.context.log.read(desk.context.catalogue.find(name))
-    return [json.loads(publication.wire)["push"]["pub"]["data"] for publication in page.publications]
+    return [
+        json.loads(publication.wire)["push"]["pub"]["data"] for publication in page.publications
+    ]
 
 
 async def micro_usd_of(desk: Desk, scope: Scope) -> int:
@@ -275,8 +277,13 @@ async def test_the_billing_zone_decides_day_and_month(
     assert await record("2026-10-31T22:59:59+00:00") == "2026-10-31"
     assert await record("2026-10-31T23:00:00+00:00") == "2026-11-01"
     late = await usage.record_usage(
-        "ann", "w1", 1, 0, 1, "writer", occurred_at=datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
-        - timedelta(minutes=31)
+        "ann",
+        "w1",
+        1,
+        0,
+        1,
+        "writer",
+        occurred_at=datetime(2026, 10, 31, 23, 30, tzinfo=UTC) - timedelta(minutes=31),
     )
     assert late.day == "2026-10-31"
     await desk.sweep()
