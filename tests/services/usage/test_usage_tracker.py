@@ -102,7 +102,7 @@ async def test_it_tells_the_user(desk: Desk) -> None:
 
 
 async def test_an_event_is_counted_once(desk: Desk) -> None:
-    """However often it comes, also when it comes again from another process after it was written."""
+    """However often it comes, also when it comes again after it was written."""
     first = await desk.usage.record_usage("ann", "w1", 3, 4, "0.1", "writer", event_id="e1")
     await desk.sweep()
     again = await asyncio.gather(
