@@ -75,6 +75,7 @@ USAGE = ChannelDeclaration(
     root="user",
     events=(
         e.UsageRecorded,
+        e.UsageCorrected,
         e.BudgetThreshold,
         e.BudgetExceeded,
         e.BudgetReserved,
@@ -129,6 +130,7 @@ WORKSPACE = ChannelDeclaration(
         e.FoundationUpdated,
         e.IcpsUpdated,
         e.CacheInvalidated,
+        e.UsageCorrected,
         e.BudgetThreshold,
         e.BudgetExceeded,
         e.PreferencesUpdated,
@@ -145,10 +147,10 @@ WORKSPACE = ChannelDeclaration(
 ORGANISATION = ChannelDeclaration(
     "org:{organisation}",
     root="organisation",
-    events=(e.BudgetThreshold, e.BudgetExceeded),
+    events=(e.UsageCorrected, e.BudgetThreshold, e.BudgetExceeded),
     subscribe="scope:billing",
     history=History(size=1_000, ttl_s=3_600),
-    description="What concerns an organisation as a whole: its budget.",
+    description="What concerns an organisation as a whole: what it used, its budget.",
 )
 RUN = ChannelDeclaration(
     "run:{workspace}:{run}",

@@ -30,6 +30,8 @@ from services.shared_follower import SharedFollower
 from services.store.keys import Keys
 from services.store.open_store import store_from_url
 from services.store.port import Store
+from services.usage.settings import UsageSettings
+from services.usage.usage_tracker import UsageTracker
 from services.workspace import Workspace
 
 __all__ = ["Services"]
@@ -56,6 +58,7 @@ class Services:
         "keys",
         "redis",
         "store",
+        "usage",
     )
 
     def __init__(
@@ -68,6 +71,7 @@ class Services:
         wait: bool = True,
         another: Callable[[], Store] | None = None,
         database: Database | None = None,
+        usage: UsageSettings | None = None,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
@@ -83,6 +87,7 @@ class Services:
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
+        self.usage = UsageTracker(self.context, usage)
         for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
         self._wait = wait
@@ -98,6 +103,7 @@ class Services:
         prefix: str = "fw",
         wait: bool = True,
         database_url: str | None = None,
+        usage: UsageSettings | None = None,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
 
@@ -124,6 +130,7 @@ class Services:
             wait=wait,
             another=another,
             database=Database(database_url) if database_url else None,
+            usage=usage,
         )
 
     def for_workspace(self, workspace: str) -> Workspace:

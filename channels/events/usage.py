@@ -21,11 +21,14 @@ __all__ = [
     "BudgetThresholdData",
     "RateLimitExceeded",
     "RateLimitExceededData",
+    "UsageCorrected",
+    "UsageCorrectedData",
     "UsageRecorded",
     "UsageRecordedData",
 ]
 
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+_Change = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 
 
 class UsageRecordedData(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,26 @@ class UsageRecordedData(msgspec.Struct, frozen=True, kw_only=True):
     tokens_input: _Count = 0
     tokens_output: _Count = 0
     cost_micro_usd: _Count = 0
+    agent: str = ""
+    model: str = ""
+
+
+class UsageCorrectedData(msgspec.Struct, frozen=True, kw_only=True):
+    """What is added to the sums of ``scope`` on ``day``; negative amounts are taken away.
+
+    ``scope`` is ``user:ID``, ``workspace:ID`` or ``org:ID``, ``day`` a ``YYYY-MM-DD`` of the
+    billing time zone. ``reason`` is ``reconciled`` where the database said so; otherwise it is
+    the application's, and the user's workspace and organisation are corrected with it.
+    """
+
+    scope: str
+    day: str
+    tokens_input: _Change = 0
+    tokens_output: _Change = 0
+    cost_micro_usd: _Change = 0
+    requests: _Change = 0
+    reason: str = ""
+    workspace: str = ""
     agent: str = ""
     model: str = ""
 
@@ -109,6 +132,12 @@ class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded"):
     """Something was used."""
 
     data: UsageRecordedData
+
+
+class UsageCorrected(Event, frozen=True, kw_only=True, tag="usage.corrected"):
+    """What was counted is put right by a difference."""
+
+    data: UsageCorrectedData
 
 
 class BudgetThreshold(Event, frozen=True, kw_only=True, tag="budget.threshold"):

@@ -25,6 +25,7 @@ __all__ = [
     "ICP_PROFILES",
     "METADATA",
     "ORGANISATIONS",
+    "USAGE_BATCHES",
     "USAGE_EVENTS",
     "USAGE_RECORDS",
     "USERS",
@@ -113,14 +114,15 @@ ICP_PROFILES = Table(
     Column("updated_at", DateTime(timezone=True)),
 )
 
-#: Everything that was used, once each. ``kind`` is ``usage``, or ``correction`` for what
-#: reconciliation adds or (negative) takes away.
+#: Everything that was used, once each; ids are the user's own. ``kind`` is ``usage``, or
+#: ``correction`` for what was added or (negative) taken away later. ``batch`` is the
+#: transaction that inserted it, ``entry`` what it was in Redis (services/usage/writer.py).
 USAGE_EVENTS = Table(
     "usage_events",
     METADATA,
+    Column("user_id", _ID, primary_key=True),
     Column("id", _ID, primary_key=True),
     Column("kind", String(16), nullable=False),
-    Column("user_id", _ID, nullable=False),
     Column("workspace_id", _ID, nullable=False),
     Column("organisation_id", _ID, nullable=False, server_default=""),
     Column("agent", _NAME, nullable=False, server_default=""),
@@ -132,8 +134,18 @@ USAGE_EVENTS = Table(
     Column("date", Date, nullable=False),
     Column("occurred_at", DateTime(timezone=True), nullable=False),
     Column("recorded_at", DateTime(timezone=True), nullable=False),
+    Column("batch", BigInteger, nullable=False),
+    Column("entry", String(48), nullable=False, server_default=""),
     Index(None, "user_id", "date"),
     Index(None, "workspace_id", "date"),
+)
+
+#: One row: the number of the last transaction that added usage. They commit in its order.
+USAGE_BATCHES = Table(
+    "usage_batches",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 #: The same, summed by day: each event adds to its row in the transaction that inserts it.

@@ -171,6 +171,10 @@ class Keys:
         """Stream: what a user's agents used and the database does not have yet; no TTL."""
         return f"{self.prefix}:{{{user}}}:usage:pending"
 
+    def usage_dead(self, user: str) -> str:
+        """Stream: entries of it that no version could read, for people to look at; no TTL."""
+        return f"{self.prefix}:{{{user}}}:usage:dead"
+
     def usage_op(self, user: str, event: str) -> str:
         """String: that this event was counted; two days, then the database knows it."""
         return f"{self.prefix}:{{{user}}}:usage:op:{event}"

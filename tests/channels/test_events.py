@@ -33,8 +33,8 @@ CHANNELS = {
         " approval.edited approval.rejected approval.expired approval.cancelled approval.consumed"
     ),
     "usage:{user}": (
-        "usage.recorded budget.threshold budget.exceeded budget.reserved budget.released"
-        " ratelimit.exceeded"
+        "usage.recorded usage.corrected budget.threshold budget.exceeded budget.reserved"
+        " budget.released ratelimit.exceeded"
     ),
     "queue:{queue}": JOBS,
     "jobs:{workspace}": JOBS,
@@ -45,9 +45,9 @@ CHANNELS = {
     "workspace:{workspace}": (
         "foundation.updated icps.updated cache.invalidated preferences.updated"
         " onboarding.started onboarding.updated onboarding.completed onboarding.reset"
-        " onboarding.expired budget.threshold budget.exceeded"
+        " onboarding.expired usage.corrected budget.threshold budget.exceeded"
     ),
-    "org:{organisation}": "budget.threshold budget.exceeded",
+    "org:{organisation}": "usage.corrected budget.threshold budget.exceeded",
     "run:{workspace}:{run}": "run.event",
     "hub:nodes": "hub.node.reported",
 }

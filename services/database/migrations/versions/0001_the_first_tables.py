@@ -50,10 +50,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organisations")),
     )
     op.create_table(
+        "usage_batches",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_batches")),
+    )
+    op.create_table(
         "usage_events",
+        sa.Column("user_id", sa.String(length=64), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("user_id", sa.String(length=64), nullable=False),
         sa.Column("workspace_id", sa.String(length=64), nullable=False),
         sa.Column("organisation_id", sa.String(length=64), server_default="", nullable=False),
         sa.Column("agent", sa.String(length=128), server_default="", nullable=False),
@@ -65,7 +71,9 @@ def upgrade() -> None:
         sa.Column("date", sa.Date(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_events")),
+        sa.Column("batch", sa.BigInteger(), nullable=False),
+        sa.Column("entry", sa.String(length=48), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_usage_events")),
     )
     with op.batch_alter_table("usage_events", schema=None) as batch_op:
         batch_op.create_index(
@@ -160,6 +168,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_usage_events_user_id_date"))
 
     op.drop_table("usage_events")
+    op.drop_table("usage_batches")
     op.drop_table("organisations")
     with op.batch_alter_table("icp_profiles", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_icp_profiles_workspace_id"))
