@@ -22,7 +22,8 @@ USD = 1_000_000
 def rules(**limits: int | None) -> BudgetSettings:
     """Return settings with hard monthly limits by kind; a kind that is not named has none."""
     made = {
-        kind: BudgetRule(monthly_micro_usd=limits.get(kind)) for kind in ("user", "workspace", "org")
+        kind: BudgetRule(monthly_micro_usd=limits.get(kind))
+        for kind in ("user", "workspace", "org")
     }
     return BudgetSettings(**made)
 
