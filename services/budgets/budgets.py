@@ -40,7 +40,7 @@ __all__ = ["Budgets", "install"]
 
 #: Seconds a hold may be set to live, unless it is renewed.
 _TTL_S: Final = (1.0, 86_400.0)
-_ATTEMPTS = 4
+_ATTEMPTS = 16
 _KEEP: Final = -1
 
 

@@ -41,7 +41,7 @@ KEPT_MS: Final = 2 * 86_400_000
 _REGISTERED_S = 5.0
 _MOST_ROOTS = 10_000
 #: Runs of a script for one call: accounts that must be seeded, limits that are changing.
-_RUNS = 6
+_RUNS = 16
 
 _T = TypeVar("_T")
 

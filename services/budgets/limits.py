@@ -84,13 +84,16 @@ class Limits:
             DatabaseUnavailable, StoreError: it may not have been done.
         """
         key = self._context.keys.account(scope, period.month)
-        found = await self._context.store.execute("HGET", key, "x")
-        if not isinstance(found, bytes):
-            return ""
-        mark = found.decode()
-        old = int(mark.partition(":")[2] or 0) < self._context.clock.now_ms()
-        await self._write(scope, period, mark, "clear" if old else "keep")
-        return "" if old else mark
+        mark = ""
+        for _ in range(_ATTEMPTS):
+            found = await self._context.store.execute("HGET", key, "x")
+            if not isinstance(found, bytes):
+                return ""
+            mark = found.decode()
+            old = int(mark.partition(":")[2] or 0) < self._context.clock.now_ms()
+            if await self._write(scope, period, mark, "clear" if old else "keep") != -1:
+                return "" if old else mark
+        return mark
 
     async def read(self, scope: Scope) -> tuple[int | None, int | None]:
         """Return the limits of month and day that the database has; None for the rule's."""
