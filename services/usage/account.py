@@ -7,8 +7,8 @@ zone; amounts are micro-USD (``c``), tokens in and out (``i``, ``o``) and reques
     seeded          ``GENERATION BATCH``: a random word of this hash, and the last batch of the
                     database that its sums began with; -1 while the database was not read yet
                     (it was away: the sums are too low, and limits unknown), 0 without one
-    c i o n         sums of the month
-    DD:c DD:i ...   sums of a day
+    c               cost of the month
+    DD:c DD:i ...   sums of a day (those of the month are the sums of its days)
     DD:a:AGENT      ``c i o n`` of a day and an agent, in users' accounts only, as are
     DD:m:MODEL      of a day and a model
     DD:w:WORKSPACE  of a day and a workspace

@@ -87,6 +87,7 @@ class Counting:
                 *(entry.agent, entry.model, entry.workspace),
                 *(self._settings.names, self._thresholds, ACCOUNT_TTL_MS, OP_TTL_MS),
                 *(waiting, Sweeper.member(FAMILY, entry.user), due_ms),
+                *_fields(entry),
             ],
         )
 
@@ -113,3 +114,15 @@ class Counting:
                 self._registered.clear()
         self._registered[root] = at_ms
         return at_ms
+
+
+def _fields(entry: UsageEntry) -> list[str]:
+    """Return the fields of an account that counting reads."""
+    day = entry.day[-2:]
+    return [
+        *("seeded", "L", "D", "T", f"{day}:T", "c"),
+        *(f"{day}:c", f"{day}:i", f"{day}:o", f"{day}:n", f"{day}:p"),
+        *(f"{day}:a:{entry.agent}", f"{day}:a"),
+        *(f"{day}:m:{entry.model}", f"{day}:m"),
+        *(f"{day}:w:{entry.workspace}", f"{day}:w"),
+    ]

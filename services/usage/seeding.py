@@ -27,7 +27,7 @@ from services.store.port import Argument
 from services.store.script import load_script
 from services.usage.settings import UsageSettings
 from services.usage.stats import UsageStats
-from services.usage.sums import Amounts, Stored, add, read_account
+from services.usage.sums import Amounts, Stored, read_account
 
 __all__ = ["ACCOUNT_TTL_MS", "NO_BATCH", "Seeder", "account_fields"]
 
@@ -132,9 +132,9 @@ class Seeder:
 def account_fields(stored: Stored, names: int) -> list[Argument]:
     """Return the fields and values of an account with these sums and limits."""
     fields: list[Argument] = []
-    month: Amounts = (0, 0, 0, 0)
+    month = 0
     for day, sums in stored.days.items():
-        month = add(month, sums.total)
+        month += sums.total[0]
         fields += _sums(f"{day[-2:]}:", sums.total)
         for sort in ("a", "m", "w"):
             kept = sums.bounded(sort, names)
@@ -142,7 +142,7 @@ def account_fields(stored: Stored, names: int) -> list[Argument]:
                 fields += (f"{day[-2:]}:{sort}", len(kept))
             for name, amounts in kept.items():
                 fields += (f"{day[-2:]}:{sort}:{name}", " ".join(map(str, amounts)))
-    fields += _sums("", month)
+    fields += ("c", month)
     if stored.monthly_limit is not None:
         fields += ("L", stored.monthly_limit)
     if stored.daily_limit is not None:

@@ -267,5 +267,6 @@ def _pending(reply: list[Reply]) -> Pending:
     """Return an entry of the pending stream."""
     id_, flat = cast(bytes, reply[0]).decode(), cast("list[bytes]", reply[1])
     fields = dict(zip(flat[::2], flat[1::2], strict=False))
-    generations = fields.get(b"g", b"").decode("utf-8", "replace").split()
-    return Pending(id_, decode_entry(fields.get(b"e", b"")), tuple(generations))
+    seeds = fields.get(b"g", b"").decode("utf-8", "replace").split(",")
+    generations = tuple(seed.partition(" ")[0] for seed in seeds)
+    return Pending(id_, decode_entry(fields.get(b"e", b"")), generations)

@@ -8,7 +8,7 @@
 --          11-19 terms again, for budget.released   20-27 body of that (released_body)
 --          28 id of the hold   29 day, DD, of the hold   30 its TTL, ms
 --          31 the hold as it was, for one that is not known any more; empty for none
---          32 rules of the accounts, where in ARGV   33-49 terms of lib/usage.lua
+--          32 rules of the accounts, where in ARGV   33... terms of lib/usage.lua
 -- returns  {1 charged | 2 committed before, 1 first of its hour | 0, hold, accounts to tell of,
 --           1 the event was counted before | 0}
 --          {4 there is no hold, 0}   {-1 not seeded, 0, numbers of the accounts}

@@ -12,7 +12,7 @@
 
 local day = ARGV[12]
 local found = redis.call('HMGET', KEYS[3], 'seeded', day .. ':p', day .. ':c', day .. ':i',
-  day .. ':o', day .. ':n', 'c', 'i', 'o', 'n')
+  day .. ':o', day .. ':n', 'c')
 if not found[1] or string.match(found[1], '^%S+') ~= ARGV[11] or tonumber(found[2] or '0') > 0 then
   return {0, 0}
 end
@@ -25,13 +25,11 @@ local err, _, _, hourly = append_event(KEYS[1], KEYS[2], 1, ARGV[10])
 if err then
   return err
 end
-local set = {day .. ':s', ARGV[21]}
+local set = {day .. ':s', ARGV[21], 'c',
+  string.format('%.0f', tonumber(found[7] or '0') + ARGV[17] - ARGV[13])}
 for sum, name in ipairs({'c', 'i', 'o', 'n'}) do
   set[#set + 1] = day .. ':' .. name
   set[#set + 1] = ARGV[16 + sum]
-  set[#set + 1] = name
-  set[#set + 1] = string.format('%.0f',
-    (tonumber(found[6 + sum] or '0')) + ARGV[16 + sum] - ARGV[12 + sum])
 end
 local gone = tonumber(ARGV[22])
 if gone > 0 then

@@ -113,7 +113,9 @@ for place, account in pairs(accounts) do
       if day.changed then
         for sum = 1, 4 do
           local by = string.format('%.0f', day.sums[sum])
-          redis.call('HINCRBY', key, SUMS[sum], by)
+          if sum == 1 then
+            redis.call('HINCRBY', key, 'c', by)
+          end
           redis.call('HINCRBY', key, name .. ':' .. SUMS[sum], by)
         end
         for _, one in ipairs(day.names) do

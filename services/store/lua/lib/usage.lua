@@ -2,17 +2,20 @@
 -- (What stands in an account: services/usage/account.py.)
 --
 -- KEYS from `first`   op, pending, due; then the accounts, the user's before the others
--- ARGV from `at`      17 terms; services/usage/terms.py makes them:
+-- ARGV from `at`      34 terms; services/usage/counting.py makes them:
 --    0 accounts, how many   1 day of the month, DD   2 kind, '' for usage
 --    3 cost, micro-USD   4 tokens in   5 tokens out   6 requests
 --    7 agent   8 model   9 workspace ('' for none): names in the user's breakdown
 --   10 names at most, of each sort and day   11 thresholds, percent, falling: '100 80 50'
 --   12 TTL of an account, ms   13 TTL of op, ms
 --   14 entry for the database ('' for none)   15 its member in due   16 when that is due, ms
+--   17-27 fields that are read of an account: seeded L D T DD:T c DD:c DD:i DD:o DD:n DD:p
+--   28-33 fields of the user's breakdown, of agent, model and workspace: the name's and the
+--         number of names
 --
 -- usage_read(first, at, more)   reads, and decides; nothing is written
 --   more      names of further fields of the accounts to read, or nil
---   returns   'repeated', what it was then   the event was counted; usage_terms says what it is
+--   returns   'repeated', what it was then   the event was counted; usage_event says what it is
 --             'missing', {places}            these accounts (1 for the first) must be seeded
 --             'full', {places}               these sums would be beyond 2^53
 --             nil, {account, ...}            account.more: values of `more`; add to account.set
@@ -20,28 +23,25 @@
 --
 -- usage_add(first, at, accounts)  writes all of it; call it after append_event
 --   returns   {places} of those accounts that reached a share of a limit that was not told
-local function usage_text(number)
-  return string.format('%.0f', number)
-end
+--
+-- Every commit of a charge runs this: no text is built here that Python can build.
 
 -- What an event is, for those that come twice.
-local function usage_terms(at)
+local function usage_event(at)
   return table.concat(ARGV, ' ', at + 2, at + 9)
 end
 
--- The sums of a name in the breakdown, 'cost in out requests'.
-local function usage_sums(packed)
-  local cost, i, o, n = string.match(packed or '', '^(%S+) (%S+) (%S+) (%S+)$')
-  return tonumber(cost) or 0, tonumber(i) or 0, tonumber(o) or 0, tonumber(n) or 0
+-- A number as an argument. What has more digits a server might write as 1e+14.
+local function usage_number(number)
+  if number < 1e14 and number > -1e14 then
+    return number
+  end
+  return string.format('%.0f', number)
 end
 
 -- The highest threshold that is reached and was not told.
 local function usage_reached(sum, limit, told, thresholds)
-  limit = tonumber(limit or '')
-  if not limit then
-    return false
-  end
-  told = tonumber(told or '') or 0
+  limit, told = tonumber(limit), tonumber(told or '') or 0
   for percent in string.gmatch(thresholds, '%d+') do
     percent = tonumber(percent)
     if percent <= told then
@@ -54,83 +54,92 @@ local function usage_reached(sum, limit, told, thresholds)
   return false
 end
 
-local USAGE_NAMES = {'a', 'm', 'w'}
+-- Adds to the sums of the agent, the model and the workspace: 'cost in out requests' each.
+local function usage_names(key, at, found, set)
+  local cost, tokens_in, tokens_out, requests = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
+    ARGV[at + 6]
+  for sort = 0, 2 do
+    if ARGV[at + 7 + sort] ~= '' then
+      local field, counted = ARGV[at + 28 + 2 * sort], ARGV[at + 29 + 2 * sort]
+      local packed = found[12 + 2 * sort]
+      if not packed then
+        local many = tonumber(found[13 + 2 * sort] or '') or 0
+        if many >= tonumber(ARGV[at + 10]) then
+          -- One of many: so that an account stays small whatever callers think of.
+          field = counted .. ':other'
+          packed = redis.call('HGET', key, field)
+        else
+          set[#set + 1] = counted
+          set[#set + 1] = many + 1
+        end
+      end
+      set[#set + 1] = field
+      if packed then
+        local c, i, o, n = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
+        packed = string.format('%.0f %.0f %.0f %.0f', c + cost, i + tokens_in, o + tokens_out,
+          n + requests)
+      else
+        packed = cost .. ' ' .. tokens_in .. ' ' .. tokens_out .. ' ' .. requests
+      end
+      set[#set + 1] = packed
+    end
+  end
+end
 
 local function usage_read(first, at, more)
   local done = redis.call('GET', KEYS[first])
   if done then
     return 'repeated', done
   end
-  local day, many, most = ARGV[at + 1], tonumber(ARGV[at]), 9007199254740991
-  local plus = {tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]),
+  local most, cost, waits = 9007199254740991, tonumber(ARGV[at + 3]), ARGV[at + 14] ~= ''
+  local plus = {cost, cost, tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]),
     tonumber(ARGV[at + 6])}
   local accounts, missing, full = {}, {}, {}
-  for place = 1, many do
-    local key = KEYS[first + 2 + place]
-    local fields = {'seeded', 'L', 'D', 'T', day .. ':T', 'c', 'i', 'o', 'n',
-      day .. ':c', day .. ':i', day .. ':o', day .. ':n', day .. ':p'}
-    local names = 14
-    if place == 1 then
-      for sort = 1, 3 do
-        local name = ARGV[at + 6 + sort]
-        if name ~= '' then
-          local prefix = day .. ':' .. USAGE_NAMES[sort]
-          fields[#fields + 1] = prefix .. ':' .. name
-          fields[#fields + 1] = prefix
-        end
+  for place = 1, tonumber(ARGV[at]) do
+    local key, last = KEYS[first + 2 + place], place == 1 and at + 33 or at + 27
+    local found
+    if more then
+      local fields = {unpack(ARGV, at + 17, last)}
+      for _, field in ipairs(more) do
+        fields[#fields + 1] = field
       end
+      found = redis.call('HMGET', key, unpack(fields))
+    else
+      found = redis.call('HMGET', key, unpack(ARGV, at + 17, last))
     end
-    local others = #fields
-    for _, field in ipairs(more or {}) do
-      fields[#fields + 1] = field
-    end
-    local found = redis.call('HMGET', key, unpack(fields))
     if not found[1] then
       missing[#missing + 1] = place
     else
       local set, sums = {}, {}
-      for at_field = 6, 13 do
-        local sum = tonumber(found[at_field] or '') or 0
-        local by = plus[(at_field - 6) % 4 + 1]
-        sum = sum + by
-        if sum > most or sum < -most then
+      for sum = 1, 5 do
+        local now = found[5 + sum]
+        now = now and now + plus[sum] or plus[sum]
+        sums[sum] = now
+        if now > most or now < -most then
           full[#full + 1] = place
+          break
         end
-        sums[at_field] = sum
-        if by ~= 0 then
-          set[#set + 1] = fields[at_field]
-          set[#set + 1] = usage_text(sum)
+        if plus[sum] ~= 0 then
+          set[#set + 1] = ARGV[at + 21 + sum]
+          set[#set + 1] = usage_number(now)
         end
       end
-      if ARGV[at + 14] ~= '' then
-        set[#set + 1] = fields[14]
-        set[#set + 1] = usage_text((tonumber(found[14] or '') or 0) + 1)
+      if waits then
+        set[#set + 1] = ARGV[at + 27]
+        set[#set + 1] = (found[11] or 0) + 1
       end
-      for name = names + 1, others, 2 do
-        local field, packed, count = fields[name], found[name], found[name + 1]
-        count = tonumber(count or '') or 0
-        if not packed and count >= tonumber(ARGV[at + 10]) then
-          -- One of many: so that an account stays small whatever callers think of.
-          field = fields[name + 1] .. ':other'
-          packed = redis.call('HGET', key, field)
-        elseif not packed then
-          set[#set + 1] = fields[name + 1]
-          set[#set + 1] = usage_text(count + 1)
-        end
-        local cost, i, o, n = usage_sums(packed)
-        set[#set + 1] = field
-        set[#set + 1] = string.format('%.0f %.0f %.0f %.0f',
-          cost + plus[1], i + plus[2], o + plus[3], n + plus[4])
+      if place == 1 then
+        usage_names(key, at, found, set)
       end
       local values = {}
-      for one = others + 1, #fields do
-        values[one - others] = found[one]
+      for one = 1, more and #more or 0 do
+        values[one] = found[last - at - 16 + one]
       end
       accounts[place] = {
-        key = key, set = set, more = values, generation = string.match(found[1], '^%S+'),
-        begins = not found[13] and not found[10],
-        tell = usage_reached(sums[6], found[2], found[4], ARGV[at + 11])
-          or usage_reached(sums[11] + sums[12], found[3], found[5], ARGV[at + 11]),
+        key = key, set = set, more = values, seeded = found[1], begins = not found[10],
+        tell = sums[5] and (
+          found[2] and usage_reached(sums[1], found[2], found[4], ARGV[at + 11])
+          or found[3] and usage_reached(sums[3] + sums[4], found[3], found[5], ARGV[at + 11])),
       }
     end
   end
@@ -156,13 +165,13 @@ local function usage_add(first, at, accounts)
     if account.tell then
       tell[#tell + 1] = place
     end
-    generations[place] = account.generation
+    generations[place] = account.seeded
   end
-  redis.call('SET', KEYS[first], usage_terms(at), 'PX', ARGV[at + 13])
+  redis.call('SET', KEYS[first], usage_event(at), 'PX', ARGV[at + 13])
   if ARGV[at + 14] ~= '' then
     -- Which account it was counted in: one that was lost meanwhile gets it from the database.
     redis.call('XADD', KEYS[first + 1], '*', 'e', ARGV[at + 14],
-      'g', table.concat(generations, ' '))
+      'g', table.concat(generations, ','))
     redis.call('ZADD', KEYS[first + 2], 'NX', ARGV[at + 16], ARGV[at + 15])
   end
   return tell
