@@ -21,6 +21,8 @@ from channels.errors import StoreError
 from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
+from services.budgets.budgets import install as install_budgets
+from services.budgets.settings import BudgetSettings, Price
 from services.context import Context
 from services.events import Events
 from services.follower import FollowerSettings
@@ -53,6 +55,7 @@ class Services:
         "_tasks",
         "_wait",
         "auth_sessions",
+        "budgets",
         "catalogue",
         "context",
         "events",
@@ -74,6 +77,8 @@ class Services:
         another: Callable[[], Store] | None = None,
         database: Database | None = None,
         usage: UsageSettings | None = None,
+        budgets: BudgetSettings | None = None,
+        price: Price | None = None,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
@@ -90,6 +95,7 @@ class Services:
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
         self.usage = UsageTracker(self.context, usage)
+        self.budgets = install_budgets(self.context, self.usage, budgets, price=price)
         for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
         self._wait = wait
@@ -106,6 +112,8 @@ class Services:
         wait: bool = True,
         database_url: str | None = None,
         usage: UsageSettings | None = None,
+        budgets: BudgetSettings | None = None,
+        price: Price | None = None,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
 
@@ -139,6 +147,8 @@ class Services:
             another=another,
             database=database,
             usage=usage,
+            budgets=budgets,
+            price=price,
         )
 
     def for_workspace(self, workspace: str) -> Workspace:

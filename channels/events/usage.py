@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ __all__ = [
     "BudgetExceeded",
     "BudgetHoldData",
     "BudgetReleased",
+    "BudgetReleasedData",
     "BudgetReserved",
     "BudgetThreshold",
     "BudgetThresholdData",
@@ -65,27 +66,57 @@ class UsageCorrectedData(msgspec.Struct, frozen=True, kw_only=True):
 class BudgetData(msgspec.Struct, frozen=True, kw_only=True):
     """Where a budget stands. ``scope`` is ``user:ID``, ``workspace:ID`` or ``org:ID``.
 
-    ``period`` is the month (``YYYY-MM``) or day (``YYYY-MM-DD``) of the billing time zone.
+    ``period`` is the month (``YYYY-MM``) or day (``YYYY-MM-DD``) of the billing time zone, and
+    ``unit`` what is counted in it: money by the month, tokens by the day. The amounts of the
+    other unit are 0. A limit that is null is none.
     """
 
     scope: str
     period: str
-    limit_micro_usd: _Count
+    limit_micro_usd: _Count | None
     spent_micro_usd: _Count
     reserved_micro_usd: _Count = 0
+    unit: Literal["micro_usd", "tokens"] = "micro_usd"
+    limit_tokens: _Count | None = None
+    spent_tokens: _Count = 0
+    reserved_tokens: _Count = 0
 
 
 class BudgetThresholdData(BudgetData, frozen=True, kw_only=True):
-    """``percent`` of the limit was reached, for the first time in this period."""
+    """``percent`` of the limit was reached, for the first time in this period.
+
+    Where one call reaches several, the highest is told.
+    """
 
     percent: Annotated[int, Meta(ge=1, le=100)]
 
 
 class BudgetHoldData(BudgetData, frozen=True, kw_only=True):
-    """An amount set aside for a call that is under way."""
+    """An amount set aside for a call that is under way, in up to three budgets at once.
+
+    ``scope`` is the user, whose month stands beside it as it is after this event. The amounts
+    are those of the whole hold: one that was extended says what it has now.
+    """
 
     hold: Id
     amount_micro_usd: _Count
+    amount_tokens: _Count = 0
+    workspace: str = ""
+    organisation: str = ""
+
+
+class BudgetReleasedData(BudgetHoldData, frozen=True, kw_only=True):
+    """Why it is free again, and what was charged for it if something was.
+
+    ``late`` is a charge that came when nothing was set aside any more; ``overage_micro_usd``
+    is what was charged beyond what had been.
+    """
+
+    reason: Literal["released", "expired", "committed"] = "released"
+    charged_micro_usd: _Count = 0
+    charged_tokens: _Count = 0
+    overage_micro_usd: _Count = 0
+    late: bool = False
 
 
 class RateLimitExceededData(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +161,7 @@ class BudgetReserved(Event, frozen=True, kw_only=True, tag="budget.reserved"):
 class BudgetReleased(Event, frozen=True, kw_only=True, tag="budget.released"):
     """An amount that was set aside is free again."""
 
-    data: BudgetHoldData
+    data: BudgetReleasedData
 
 
 class RateLimitExceeded(Event, frozen=True, kw_only=True, tag="ratelimit.exceeded"):

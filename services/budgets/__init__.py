@@ -1,1 +1,1 @@
-"""Budgets: what may still be spent, by a user, a workspace and an organisation."""
+"""Budgets: what may be spent is set aside before it is spent, in one script."""

@@ -177,6 +177,13 @@ class Keys:
 
     # -- budgets ---------------------------------------------------------------------------
 
+    def hold(self, user: str, hold: str) -> str:
+        """String: an amount that is set aside for a call; see ``lua/lib/budget.lua``.
+
+        Two days beyond its end, so that what is asked twice is done once.
+        """
+        return f"{self.prefix}:{{{user}}}:budget:hold:{hold}"
+
     # -- requests --------------------------------------------------------------------------
 
     def request_op(self, root: str, key: str) -> str:

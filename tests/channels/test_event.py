@@ -194,7 +194,9 @@ class TestEncoding:
         """It is no line end in JSON, nor in a frame."""
         assert "\u2028".encode() in encode_event(patch({"a": "\u2028"}))
 
-    @pytest.mark.parametrize("value", ["\ud800", object(), {1, object()}], ids=["surrogate", "object", "set"])
+    @pytest.mark.parametrize(
+        "value", ["\ud800", object(), {1, object()}], ids=["surrogate", "object", "set"]
+    )
     def test_what_json_cannot_say_is_refused(self, value):
         """Lone surrogates come out of other programs' JSON; they must not go further."""
         with pytest.raises(BadRequest, match="cannot be told in JSON"):
