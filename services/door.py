@@ -26,6 +26,9 @@ from services.budgets.settings import BudgetSettings, Price
 from services.context import Context
 from services.events import Events
 from services.follower import FollowerSettings
+from services.limits.plans import PlanOf
+from services.limits.rate_limiter import RateLimiter
+from services.limits.settings import LimitSettings
 from services.redis_client import RedisClient
 from services.shared_follower import SharedFollower
 from services.store.keys import Keys
@@ -46,9 +49,9 @@ class Services:
 
     ``events`` publishes and reads back; ``follower`` delivers live publications without
     holes; ``redis`` is for the application's own keys; :meth:`for_workspace` has what belongs
-    to one workspace. Use it as an async context manager: entering starts the follower's watch,
-    leaving ends everything, the store included. What ends by itself is ended by whoever runs
-    ``context.sweeper``: every hub does.
+    to one workspace; ``rate_limiter`` says how often something may be done. Use it as an async
+    context manager: entering starts the follower's watch, leaving ends everything, the store
+    included. What ends by itself is ended by whoever runs ``context.sweeper``: every hub does.
     """
 
     __slots__ = (
@@ -61,6 +64,7 @@ class Services:
         "events",
         "follower",
         "keys",
+        "rate_limiter",
         "redis",
         "store",
         "usage",
@@ -79,10 +83,13 @@ class Services:
         usage: UsageSettings | None = None,
         budgets: BudgetSettings | None = None,
         price: Price | None = None,
+        limits: LimitSettings | None = None,
+        plan_of: PlanOf | None = None,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
-        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it.
+        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it. ``limits``
+        and ``plan_of`` are for ``rate_limiter``.
         """
         self.store = store
         self.catalogue = catalogue or Catalogue()
@@ -96,6 +103,13 @@ class Services:
         self.auth_sessions = AuthSessions(self.context)
         self.usage = UsageTracker(self.context, usage)
         self.budgets = install_budgets(self.context, self.usage, budgets, price=price)
+        limits = limits or LimitSettings()
+        self.rate_limiter = RateLimiter(
+            self.context,
+            policies=limits.all_policies(),
+            plan_of=plan_of,
+            remembered=limits.remembered,
+        )
         for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
         self._wait = wait
@@ -114,6 +128,8 @@ class Services:
         usage: UsageSettings | None = None,
         budgets: BudgetSettings | None = None,
         price: Price | None = None,
+        limits: LimitSettings | None = None,
+        plan_of: PlanOf | None = None,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
 
@@ -149,6 +165,8 @@ class Services:
             usage=usage,
             budgets=budgets,
             price=price,
+            limits=limits,
+            plan_of=plan_of,
         )
 
     def for_workspace(self, workspace: str) -> Workspace:
@@ -183,6 +201,7 @@ class Services:
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks)
+            await self.rate_limiter.close()
             self.context.gate_waits.close()
             await self.follower.close()
             await self.redis.close()

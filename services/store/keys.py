@@ -149,6 +149,16 @@ class Keys:
 
     # -- rate limits -----------------------------------------------------------------------
 
+    def rate_limit(self, root: str, policy: str, detail: str = "") -> str:
+        """String, or sorted set of holders for slots: where a policy stands for its subject.
+
+        ``root`` is a user, a workspace, ``~`` and the digest of an address, or ``~all``;
+        ``detail`` an endpoint or agent, or ``~`` and its digest where it is no id. See
+        ``lua/lib/limit.lua`` and ``lua/lib/slots.lua``. Ends when it says nothing any more.
+        """
+        family = f"rl:{policy}:{detail}" if detail else f"rl:{policy}"
+        return f"{self.prefix}:{{{root}}}:{family}"
+
     # -- caches ----------------------------------------------------------------------------
 
     # -- semantic cache --------------------------------------------------------------------
