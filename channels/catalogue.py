@@ -13,6 +13,7 @@ __all__ = [
     "APPROVALS",
     "AUTH",
     "BUILT_IN",
+    "HUB_CACHE",
     "HUB_NODES",
     "JOBS",
     "NOTIFICATIONS",
@@ -166,6 +167,13 @@ HUB_NODES = ChannelDeclaration(
     history=History(size=10, ttl_s=60),
     description="How the hub's nodes are, every few seconds; for dashboards.",
 )
+HUB_CACHE = ChannelDeclaration(
+    "hub:cache",
+    events=(e.CacheInvalidated,),
+    subscribe="scope:hub",
+    history=History(size=1_000, ttl_s=3_600),
+    description="Cached values of no workspace that are out of date.",
+)
 
 BUILT_IN = (
     SESSION,
@@ -179,6 +187,7 @@ BUILT_IN = (
     ORGANISATION,
     RUN,
     HUB_NODES,
+    HUB_CACHE,
 )
 
 

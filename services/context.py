@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from channels.catalogue import Catalogue
 from services.approval_wait import GateWaits
+from services.caching.caches import Caches
+from services.caching.settings import CacheSettings
 from services.changes import Changes
 from services.clock import Clock
 from services.database import Database
@@ -26,6 +28,7 @@ class Context:
     """The common ground of the services of one application. No I/O."""
 
     __slots__ = (
+        "caches",
         "catalogue",
         "changes",
         "clock",
@@ -48,6 +51,7 @@ class Context:
         *,
         clock: Clock | None = None,
         database: Database | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
@@ -64,3 +68,6 @@ class Context:
         #: What outlives Redis; without one nothing of it is known.
         self.database = database
         self.thresholds = Thresholds()
+        self.caches = Caches(
+            store, keys, catalogue, self.changes, self.clock, settings=cache, database=database
+        )

@@ -21,6 +21,8 @@ from channels.errors import StoreError
 from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
+from services.caching.cache_manager import CacheManager
+from services.caching.settings import CacheSettings
 from services.context import Context
 from services.database import Database
 from services.events import Events
@@ -68,6 +70,7 @@ class Services:
         wait: bool = True,
         another: Callable[[], Store] | None = None,
         database: Database | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
@@ -76,10 +79,11 @@ class Services:
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
-        self.context = Context(store, self.keys, self.catalogue, database=database)
+        self.context = Context(store, self.keys, self.catalogue, database=database, cache=cache)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
+        self.context.caches.use(self.follower)
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
@@ -134,6 +138,11 @@ class Services:
         """
         return Workspace(self.context, check_id(workspace, "workspace"))
 
+    @property
+    def cache(self) -> CacheManager:
+        """Cached values that belong to no workspace."""
+        return self.context.caches.common
+
     async def __aenter__(self) -> Self:
         await self.store.open(wait=self._wait)
         if self._wait:
@@ -159,6 +168,7 @@ class Services:
                     task.cancel()
                 await asyncio.wait(tasks)
             self.context.gate_waits.close()
+            await self.context.caches.close()
             await self.follower.close()
             await self.redis.close()
         finally:
