@@ -60,7 +60,7 @@ class Reader:
                 answered, value = await self._look(ask, local_s, strict=strict)
                 if answered:
                     return value
-            elif strict and load.closed:
+            elif load.closed and (strict or load.spoiled):
                 await load.queue()
             else:
                 self._stats.shared += 1
@@ -70,26 +70,27 @@ class Reader:
 
     async def _look(self, ask: Ask, local_s: float, *, strict: bool) -> tuple[bool, Any]:
         """Answer with what is in Redis, or load it; (False, None): ask again."""
-        store = self._shared.cache_store
+        if self._shared.cache_store.breaker.is_open:
+            self._stats.bypasses += 1
+            return True, await self._without_redis(ask)
         flight = self._memory.reads.get(ask.key)
+        # Only who read a value puts it into memory: what is invalidated while the others are
+        # woken spoils no flight any more.
+        mine = flight is None
         try:
             if flight is None:
-                if store.breaker.is_open:
-                    self._stats.bypasses += 1
-                    return True, await self._without_redis(ask)
                 found, flight = await self._read(ask)
             elif strict:
                 await flight.queue()
                 return False, None
             else:
                 self._stats.shared += 1
-                # No value, or none that came in time: whoever asks again finds out.
                 found = await flight.board()
                 if found is None:
-                    return False, None
+                    return False, None  # whoever asks again finds out why
         except StoreError:
             return True, await self._without_redis(ask)
-        return await self._use(ask, found, local_s, spoiled=flight.spoiled)
+        return await self._use(ask, found, local_s, spoiled=flight.spoiled or not mine)
 
     async def _read(self, ask: Ask) -> tuple[Found | None, Flight]:
         """Read from Redis for everybody who asks meanwhile."""
