@@ -13,6 +13,7 @@ __all__ = [
     "APPROVALS",
     "AUTH",
     "BUILT_IN",
+    "HUB_CACHE",
     "HUB_NODES",
     "JOBS",
     "NOTIFICATIONS",
@@ -168,6 +169,13 @@ HUB_NODES = ChannelDeclaration(
     history=History(size=10, ttl_s=60),
     description="How the hub's nodes are, every few seconds; for dashboards.",
 )
+HUB_CACHE = ChannelDeclaration(
+    "hub:cache",
+    events=(e.CacheInvalidated,),
+    subscribe="scope:hub",
+    history=History(size=1_000, ttl_s=3_600),
+    description="Cached values of no workspace that are out of date.",
+)
 
 BUILT_IN = (
     SESSION,
@@ -181,6 +189,7 @@ BUILT_IN = (
     ORGANISATION,
     RUN,
     HUB_NODES,
+    HUB_CACHE,
 )
 
 

@@ -28,6 +28,7 @@ secrets, because they travel to the client and into logs.
     |  |- OutcomeUnknown        100  temporary; sent, no reply: it may have been executed
     |  '- StoreRefused          100  temporary; the server answered with an error
     |- DatabaseUnavailable      100  temporary; SQL could not be done, a commit may have been
+    |- LoadFailed               100  temporary; the source of a cached value failed lately
     |- HubError                 a client could not do it
     |  |- HubUnavailable        the hub could not be reached; certainly not executed
     |  '- HubOutcomeUnknown     sent, no reply: it may have been executed
@@ -51,6 +52,7 @@ __all__ = [
     "HubOutcomeUnknown",
     "HubUnavailable",
     "LimitExceeded",
+    "LoadFailed",
     "MethodNotFound",
     "NotAvailable",
     "NotFound",
@@ -375,6 +377,18 @@ class DatabaseUnavailable(FanwireError):
     def public_message(self) -> str:
         """Say no more than that."""
         return "the hub cannot reach its database; try again soon"
+
+
+class LoadFailed(FanwireError):
+    """A value that is cached could not be loaded from its source, a moment ago or elsewhere."""
+
+    temporary = True
+    http_status = 503
+
+    @property
+    def public_message(self) -> str:
+        """Say no more than that."""
+        return "the source of what was asked for fails; try again soon"
 
 
 class HubError(FanwireError):

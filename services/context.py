@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from channels.catalogue import Catalogue
 from services.approval_wait import GateWaits
+from services.caching.caches import Caches
+from services.caching.settings import CacheSettings
 from services.changes import Changes
 from services.clock import Clock
 from services.event_log import EventLog
@@ -31,6 +33,7 @@ class Context:
     """The common ground of the services of one application. No I/O."""
 
     __slots__ = (
+        "caches",
         "catalogue",
         "changes",
         "clock",
@@ -53,6 +56,7 @@ class Context:
         *,
         clock: Clock | None = None,
         database: Database | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         self.store = store
         self.keys = keys
@@ -69,3 +73,6 @@ class Context:
         #: What outlives Redis; without one nothing of it is known.
         self.database = database
         self.thresholds = Thresholds()
+        self.caches = Caches(
+            store, keys, catalogue, self.changes, self.clock, settings=cache, database=database
+        )

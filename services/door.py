@@ -23,6 +23,8 @@ from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
 from services.budgets.budgets import install as install_budgets
 from services.budgets.settings import BudgetSettings, Price
+from services.caching.cache_manager import CacheManager
+from services.caching.settings import CacheSettings
 from services.context import Context
 from services.events import Events
 from services.follower import FollowerSettings
@@ -85,6 +87,7 @@ class Services:
         price: Price | None = None,
         limits: LimitSettings | None = None,
         plan_of: PlanOf | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
@@ -94,10 +97,11 @@ class Services:
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
-        self.context = Context(store, self.keys, self.catalogue, database=database)
+        self.context = Context(store, self.keys, self.catalogue, database=database, cache=cache)
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
+        self.context.caches.use(self.follower)
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
@@ -177,6 +181,11 @@ class Services:
         """
         return Workspace(self.context, check_id(workspace, "workspace"))
 
+    @property
+    def cache(self) -> CacheManager:
+        """Cached values that belong to no workspace."""
+        return self.context.caches.common
+
     async def __aenter__(self) -> Self:
         await self.store.open(wait=self._wait)
         if self._wait:
@@ -203,6 +212,7 @@ class Services:
                 await asyncio.wait(tasks)
             await self.rate_limiter.close()
             self.context.gate_waits.close()
+            await self.context.caches.close()
             await self.follower.close()
             await self.redis.close()
         finally:

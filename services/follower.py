@@ -312,6 +312,18 @@ class Follower:
         if followed is not None:
             self._begin_repair(followed)
 
+    def is_sure(self, channel: Channel) -> bool:
+        """Tell whether nothing that was told to us is still to be delivered.
+
+        False while the log is read, and for a channel that is not followed. What is lost
+        silently shows later; what the store notices shows in its ``ready`` first.
+        """
+        followed = self._followed.get(channel.name)
+        return followed is not None and followed.held is None
+
+    def _doubt(self, channel: Channel) -> None:
+        """Hear that a repair begins."""
+
     async def close(self) -> None:
         """Stop following everything; no sink is told anything after this returns."""
         followed = list(self._followed.values())
@@ -335,6 +347,7 @@ class Follower:
             followed.troubled = True  # the log is being read: once more then
             return
         self.stats.repairs += 1
+        self._doubt(followed.channel)
         followed.begin_reading()
         followed.repair = asyncio.create_task(
             self._repair(followed), name=f"fanwire-repair {followed.channel.name}"

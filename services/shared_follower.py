@@ -8,6 +8,7 @@ it may be told a publication again, and of a gap where there was none.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
 from channels.catalogue import Channel
@@ -19,7 +20,18 @@ from services.follower import Follower, FollowerSettings, Sink
 from services.store.keys import Keys
 from services.store.port import Store
 
-__all__ = ["SharedFollower"]
+__all__ = ["SharedFollower", "WaryTap"]
+
+
+@runtime_checkable
+class WaryTap(Protocol):
+    """A tap that must know when what it was told may not be all there is."""
+
+    def on_doubt(self) -> None:
+        """Learn that something may have been missed: ``is_sure`` tells when no longer.
+
+        What was missed is told, or a gap, before the channel is sure again.
+        """
 
 
 class _Junction:
@@ -76,6 +88,7 @@ class SharedFollower(Follower):
                 return await self._start_alone(channel, sink)
             if junction.sink is not None:
                 raise UsageError(f"channel {channel.name!r} is followed already")
+            self._doubt(channel)
             # Anew: the position of a follow that runs may be behind what is in the log, and the
             # sink would be told again what a reader of the log has.
             await super().stop(channel)
@@ -110,6 +123,12 @@ class SharedFollower(Follower):
                 await super().stop(channel)
             else:
                 junction.sink = None
+
+    def _doubt(self, channel: Channel) -> None:
+        junction = self._junctions.get(channel.name)
+        for tap in () if junction is None else junction.taps:
+            if isinstance(tap, WaryTap):
+                tap.on_doubt()
 
     async def tap(self, channel: Channel, tap: Sink) -> None:
         """Have ``tap`` told of publications after this returns; again is the same as once.

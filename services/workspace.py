@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.approvals import Approvals
+from services.caching.cache_manager import CacheManager
 from services.context import Context
 from services.onboarding import Onboarding
 from services.preferences import Preferences
@@ -32,6 +33,11 @@ class Workspace:
     def approvals(self) -> Approvals:
         """Actions that wait for a person's word."""
         return Approvals(self.context, self.id)
+
+    @property
+    def cache(self) -> CacheManager:
+        """What is dear to load, kept near: the foundation, the profiles, anything by a key."""
+        return self.context.caches.of_workspace(self.id)
 
     @property
     def sessions(self) -> SessionManager:

@@ -161,6 +161,26 @@ class Keys:
 
     # -- caches ----------------------------------------------------------------------------
 
+    def cache(self, root: str, key: str) -> str:
+        """String: one cached value; see ``services/caching/envelope.py``. Ends with the value."""
+        return f"{self.prefix}:{{{root}}}:cache:{key}"
+
+    def cache_lease(self, root: str, key: str) -> str:
+        """String: who loads a value now; see ``lua/lib/lease.lua``. Seconds, a minute at most."""
+        return f"{self.prefix}:{{{root}}}:cache-lease:{key}"
+
+    def cache_tag(self, root: str, tag: str) -> str:
+        """String: the stamp of a tag: values that carry another one are not valid; 40 days."""
+        return f"{self.prefix}:{{{root}}}:cache-tag:{tag}"
+
+    def cache_version(self, root: str) -> str:
+        """String: the version of the latest invalidation: 40 days after it."""
+        return f"{self.prefix}:{{{root}}}:cache-version"
+
+    def cache_filled(self, root: str) -> str:
+        """Pub/sub channel: keys whose load ended, for those who wait for it."""
+        return f"{self.prefix}:{{{root}}}:cache-filled"
+
     # -- semantic cache --------------------------------------------------------------------
 
     # -- usage -----------------------------------------------------------------------------

@@ -50,6 +50,7 @@ CHANNELS = {
     "org:{organisation}": "usage.corrected budget.threshold budget.exceeded",
     "run:{workspace}:{run}": "run.event",
     "hub:nodes": "hub.node.reported",
+    "hub:cache": "cache.invalidated",
 }
 
 every_event = pytest.mark.parametrize("kind", EVENT_CLASSES, ids=event_type)

@@ -1,0 +1,191 @@
+"""Memory in the process: bounded, kept coherent by events, and not used while in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from channels.catalogue import Catalogue
+from services.caching.settings import CacheSettings
+from services.caching.stats import CacheStats
+from services.context import Context
+from services.store.script import Script
+
+from .cache_support import Source, in_memory, opened
+
+
+@pytest.fixture
+async def two(valkey):
+    """Two applications on one server: whoever of them invalidates, the other must hear of it."""
+    async with opened(valkey.url) as here, opened(valkey.url) as there:
+        for services in (here, there):
+            await in_memory(services.for_workspace("w1").cache)
+        yield here, there
+
+
+def stats(services) -> CacheStats:
+    return services.context.caches.stats
+
+
+async def test_an_event_reaches_the_memory_of_others(two):
+    """By key, by tag, and by the events that mean the same."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    heard = stats(two[1])
+    for number, (key, invalidate) in enumerate(
+        [
+            ("a", lambda: here.invalidate(keys="a")),
+            ("b", lambda: here.invalidate(tags="t")),
+            ("foundation", here.invalidate_foundation),
+            ("icps", here.invalidate_icps),
+            ("c", lambda: here.set("c", "set", tags=["t"])),
+        ]
+    ):
+        source = Source("old")
+        await there.get_or_set(key, source, tags=["t"])
+        before = heard.local_hits
+        assert await there.get_or_set(key, source, tags=["t"]) == "old"
+        assert heard.local_hits == before + 1
+        source.value = "set"
+        await invalidate()
+        while heard.invalidations_heard <= number:
+            await asyncio.sleep(0.001)
+        assert await there.get_or_set(key, source, tags=["t"]) == "set"
+
+
+async def test_who_invalidates_forgets_at_once(two):
+    """Before the message comes back."""
+    here = two[0].for_workspace("w1").cache
+    source = Source("old")
+    for number in range(50):
+        await here.get_or_set("k", source)
+        source.value = number
+        await here.invalidate(keys="k")
+        assert await here.get_or_set("k", source) == number
+
+
+async def test_a_version_makes_others_look(two):
+    """Whoever knows of an invalidation is not answered from before it, heard of or not."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    source = Source(0)
+    for number in range(1, 50):
+        await there.get_or_set("k", source)
+        source.value = number
+        version = await here.invalidate(keys="k")
+        assert await there.get_or_set("k", source, at_least=version) == number
+
+
+async def test_nobody_changes_what_others_get(two):
+    """What could be changed is made anew for each caller; what cannot be is shared."""
+    cache = two[0].for_workspace("w1").cache
+    for _ in range(3):
+        found = await cache.get_or_set("k", lambda: {"list": []})
+        assert found == {"list": []}
+        found["list"].append("mine")
+    assert stats(two[0]).local_hits == 2
+    text = await cache.get_or_set("t", lambda: "x" * 1000)
+    assert await cache.get_or_set("t", lambda: "") is await cache.get_or_set("t", lambda: "")
+    assert text == "x" * 1000
+
+
+async def test_memory_has_a_bound(valkey):
+    """In entries and bytes; what is used stays."""
+    async with opened(valkey.url, local_entries=10, local_bytes=50_000) as services:
+        cache = services.for_workspace("w1").cache
+        await in_memory(cache)
+        local = services.context.caches.shared.local
+        source = Source("v")
+        await cache.get_or_set("hot", source)
+        for number in range(100):
+            await cache.get_or_set(f"k{number}", lambda: 1)
+            await cache.get_or_set("hot", source)
+            assert local.count <= 10
+        assert source.loads == 1
+        assert stats(services).evictions == 91
+        for number in range(100):
+            await cache.get_or_set(f"l{number}", lambda: "x" * 20_000)
+            assert local.bytes <= 50_000
+        # One that is larger than all there is goes through.
+        assert len(await cache.get_or_set("huge", lambda: "x" * 60_000)) == 60_000
+        await cache.invalidate(keys=[f"l{number}" for number in range(100)])
+        await cache.invalidate(keys=[f"k{number}" for number in range(100)])
+        await cache.invalidate(keys=["hot", "huge"])
+        assert (local.count, local.bytes) == (0, 0)
+
+
+async def test_a_killed_subscription_is_not_trusted(valkey, two):
+    """While it is down nothing comes from memory; what was missed is caught up first."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    source = Source("old")
+    for number in range(30):
+        await there.get_or_set("k", source)
+        source.value = number
+        with valkey.client() as client:
+            client.client_kill_filter(_type="pubsub")
+        await here.invalidate(keys="k")
+        # The end of the connection is on its way: within a moment it is known.
+        seen = await there.get_or_set("k", source)
+        while seen != number:
+            assert there._memory.trusted, "an old value, although the connection is in doubt"
+            await asyncio.sleep(0.001)
+            seen = await there.get_or_set("k", source)
+        while not there._memory.check_trust():
+            await asyncio.sleep(0.001)
+        assert await there.get_or_set("k", source) == number
+    assert stats(two[1]).doubts > 0
+
+
+async def test_a_message_that_is_lost_silently_is_found_by_comparison(two):
+    """Between two comparisons of the follower; memory's own short time is the other bound."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    source = Source("old")
+    await there.get_or_set("k", source)
+    source.value = "new"
+    # An invalidation that is in the log, and whose message never goes out.
+    store = here._shared.cache_store
+    text = store._invalidate.text
+    silent = text.replace("redis.pcall('PUBLISH', ARGV[at + 2]", "redis.pcall('ECHO', ARGV[at + 2]")
+    assert silent != text
+    store._invalidate = Script(
+        "silent", silent.replace("redis.pcall('ECHO', ARGV[at + 2],", "tostring(")
+    )
+    await here.invalidate(keys="k")
+    assert await there.get_or_set("k", source) == "old"
+    async with asyncio.timeout(5):
+        while await there.get_or_set("k", source) != "new":
+            await asyncio.sleep(0.01)
+    assert stats(two[1]).gaps == 0
+
+
+async def test_what_nobody_uses_is_not_followed(valkey):
+    """After a while; and again when somebody does."""
+    async with opened(valkey.url, idle_s=0.1) as services:
+        channel = services.catalogue.find("workspace:w1")
+        cache = services.for_workspace("w1").cache
+        for _ in range(2):
+            await in_memory(cache)
+            await cache.get_or_set("k", lambda: 1)
+            assert services.follower.follows(channel)
+            while services.follower.follows(channel):
+                await asyncio.sleep(0.01)
+            assert not cache._memory.entries.by_key
+
+
+async def test_a_view_that_nobody_holds_has_the_same_memory(two):
+    """``for_workspace(...)`` is called again and again."""
+    for _ in range(5):
+        assert await two[0].for_workspace("w1").cache.get_or_set("k", lambda: 1) == 1
+    assert stats(two[0]).local_hits == 4
+
+
+async def test_without_subscriptions_there_is_no_memory(rest_store, keys):
+    """Over REST nobody tells of invalidations: memory is off, or as short as the settings say."""
+    for seconds, hits in ((0.0, 0), (60.0, 1)):
+        context = Context(
+            rest_store, keys, Catalogue(), cache=CacheSettings(unwatched_local_ttl_s=seconds)
+        )
+        cache = context.caches.of_workspace("w1")
+        for _ in range(2):
+            await cache.get_or_set("k", lambda: 1)
+        await cache.get_or_set("k", lambda: 1)
+        assert bool(context.caches.stats.local_hits) == bool(hits)
