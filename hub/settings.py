@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
 from urllib.parse import quote, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
@@ -23,9 +22,13 @@ from channels.catalogue import BUILT_IN, Catalogue
 from channels.declaration import ChannelDeclaration, History
 from channels.errors import SettingsError
 from channels.ids import Id
+from services.budgets.settings import BudgetSettings
+from services.caching.settings import CacheSettings
 from services.database.address import check_database_url
+from services.limits.settings import LimitSettings
 from services.store.endpoint import Endpoint
 from services.store.rest_address import RestAddress, is_rest_url
+from services.usage.settings import UsageSettings
 
 __all__ = [
     "CONFIG_FILE",
@@ -55,6 +58,8 @@ _SECRETS = {"api_key", "token_hmac_secret", "redis_token"}
 #: Not even a wrong value of these is told: it may be a secret in the wrong place.
 _UNSPEAKABLE = _SECRETS | {"redis_url", "database_url"}
 _NOT_KEYS = {"sources"}
+#: Said in the file only.
+_TABLES = {"channels", "usage", "budgets", "limits", "cache"}
 
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 _Count = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -116,8 +121,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: _Text | None = None
     #: Whether the hub makes the tables, and changes them when it is newer, at its start.
     database_migrate: bool = True
-    #: Whose midnight ends a day of usage and a month of a budget.
-    billing_time_zone: _Text = "UTC"
 
     # Who may do what.
     #: Key of the server API; without one the API refuses everybody (unless insecure).
@@ -161,6 +164,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: ``auto`` is ``console`` on a terminal and ``json`` elsewhere.
     log_format: Literal["auto", "console", "json"] = "auto"
 
+    # Tables: how the services behave.
+    usage: UsageSettings = UsageSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
     #: ``[[channels]]``: what the operator declares besides the built-in channels.
     channels: tuple[ChannelSettings, ...] = ()
 
@@ -172,7 +180,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         self._check_access()
         self._check_redis_url()
         self._check_database_url()
-        self._check_time_zone()
         self.catalogue()
 
     def _check_access(self) -> None:
@@ -219,15 +226,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             check_database_url(self.database_url)
         except SettingsError as error:
             raise SettingsError(f"database_url: {error}{self._told('database_url')}") from None
-
-    def _check_time_zone(self) -> None:
-        try:
-            ZoneInfo(self.billing_time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise SettingsError(
-                "billing_time_zone must be a name such as Europe/Vienna; got "
-                f"{self.billing_time_zone!r}{self._told('billing_time_zone')}"
-            ) from None
 
     def catalogue(self) -> Catalogue:
         """Return the channels there are; ``SettingsError`` when a declaration makes no sense."""
@@ -279,6 +277,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 text = _without_password(value)
             elif name == "channels":
                 text = ", ".join(channel.pattern for channel in value)
+            elif name in _TABLES:
+                text = msgspec.json.encode(value).decode()
             else:
                 text = "" if value is None else _text_of(value)
             yield Setting(name, text, self.sources.get(name, "default"))
@@ -397,7 +397,7 @@ def _from_file(config_path: str | Path | None, environ: Mapping[str, str]) -> It
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_Found]:
-    known = {_ENV_PREFIX + name.upper(): name for name in _FIELDS if name != "channels"}
+    known = {_ENV_PREFIX + name.upper(): name for name in _FIELDS if name not in _TABLES}
     for variable, text in environ.items():
         if not variable.startswith(_ENV_PREFIX) or variable in _FOREIGN_ENV or not text:
             continue
@@ -430,6 +430,8 @@ def _check_known(key: str, known: Iterable[str], source: str) -> None:
 def _convert(name: str, value: object, source: str, *, strict: bool) -> object:
     try:
         return msgspec.convert(value, _FIELDS[name].type, strict=strict)
+    except SettingsError as error:  # what one field of a table cannot say alone
+        raise SettingsError(f"{source}: {name}: {error}") from None
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         where = name + path.rstrip("`")

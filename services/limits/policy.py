@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -129,6 +129,10 @@ class Policies:
             if policy.name in self._by_name:
                 raise SettingsError(f"policy {policy.name!r} is declared twice")
             self._by_name[policy.name] = policy
+
+    def __iter__(self) -> Iterator[Policy]:
+        """Yield the policies as they were declared."""
+        return iter(self._by_name.values())
 
     def __getitem__(self, name: str) -> Policy:
         """Return the policy called ``name``.

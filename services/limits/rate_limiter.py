@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from channels.errors import BadRequest
+from channels.ids import check_id
 from services.context import Context
 from services.limits.batches import Batches
 from services.limits.breaker import Breaker
@@ -295,6 +296,27 @@ class RateLimiter:
     async def release_slot(self, lease: Lease) -> None:
         """Give a slot back; if Redis is away, it is free when its lease ends."""
         await self._slots.release(lease)
+
+    async def release_slot_of(
+        self,
+        holder: str,
+        user_id: str = "",
+        limit_type: str = "slots",
+        endpoint: str = "default",
+        *,
+        workspace: str = "",
+        address: str = "",
+        agent: str = "",
+    ) -> None:
+        """Give back the slot of ``holder``, taken by whichever process; again does nothing.
+
+        Raises:
+            StoreError: it may still be held; its lease ends it.
+            SettingsError, BadRequest: as :meth:`acquire_slot`.
+        """
+        caller = Caller(user_id, endpoint, workspace, address, agent)
+        _, place, _ = await self._checks.slot_of(limit_type, caller, "")
+        await self._context.store.execute("ZREM", place.key, check_id(holder, "holder"))
 
     @asynccontextmanager
     async def slot(

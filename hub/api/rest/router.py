@@ -9,11 +9,15 @@ from starlette.responses import Response
 
 from hub.api.rest.approvals import APPROVALS
 from hub.api.rest.auth_sessions import AUTH_SESSIONS
+from hub.api.rest.budgets import BUDGETS
+from hub.api.rest.cache import CACHE
+from hub.api.rest.limits import LIMITS
 from hub.api.rest.onboarding import ONBOARDING
 from hub.api.rest.operation import Operation, endpoint_of
 from hub.api.rest.preferences import PREFERENCES
 from hub.api.rest.schema import describe
 from hub.api.rest.sessions import SESSIONS
+from hub.api.rest.usage import USAGE
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -27,6 +31,10 @@ OPERATIONS: dict[str, tuple[Operation, ...]] = {
     "preferences": PREFERENCES,
     "onboarding": ONBOARDING,
     "login sessions": AUTH_SESSIONS,
+    "usage": USAGE,
+    "budgets": BUDGETS,
+    "limits": LIMITS,
+    "cache": CACHE,
 }
 
 

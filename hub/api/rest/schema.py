@@ -30,12 +30,14 @@ PROBLEM = {
 _WHY = {
     400: "The request is malformed.",
     401: "Nobody vouches for the caller.",
+    402: "A budget does not allow it; nothing was set aside or charged.",
     403: "The caller may not do this.",
     404: "It does not exist.",
     409: "It is not in a state in which this can be done, or the same request is under way.",
     412: "It is not at the version of `If-Match`.",
     413: "It is too large.",
     422: "The `Idempotency-Key` was used for another request.",
+    429: "A policy of the rate limiter denies it; come back after `Retry-After` seconds.",
     503: "Redis is away; try again after `Retry-After` seconds.",
 }
 _WORKSPACE = {
