@@ -47,6 +47,7 @@ from services.database import Database
 from services.door import Services
 from services.follower import FollowerStats
 from services.idempotency import Idempotency
+from services.service_settings import ServiceSettings
 from services.store.open_store import store_from_url
 from services.store.port import Store
 from services.store.tcp import TcpStoreOptions
@@ -107,6 +108,12 @@ class Hub:
             wait=False,
             another=another,
             database=database,
+            settings=ServiceSettings(
+                usage=settings.usage,
+                budgets=settings.budgets,
+                limits=settings.limits,
+                cache=settings.cache,
+            ),
         )
         #: None without a database.
         self.database_watch: DatabaseWatch | None = None

@@ -22,21 +22,17 @@ from channels.ids import check_id
 from services import approvals, auth_sessions, onboarding, session_manager
 from services.auth_sessions import AuthSessions
 from services.budgets.budgets import install as install_budgets
-from services.budgets.settings import BudgetSettings, Price
 from services.caching.cache_manager import CacheManager
-from services.caching.settings import CacheSettings
 from services.context import Context
 from services.events import Events
 from services.follower import FollowerSettings
-from services.limits.plans import PlanOf
 from services.limits.rate_limiter import RateLimiter
-from services.limits.settings import LimitSettings
 from services.redis_client import RedisClient
+from services.service_settings import ServiceSettings
 from services.shared_follower import SharedFollower
 from services.store.keys import Keys
 from services.store.open_store import store_from_url
 from services.store.port import Store
-from services.usage.settings import UsageSettings
 from services.usage.usage_tracker import UsageTracker
 from services.workspace import Workspace
 
@@ -44,6 +40,8 @@ if TYPE_CHECKING:
     from services.database import Database
 
 __all__ = ["Services"]
+
+_DEFAULTS = ServiceSettings()
 
 
 class Services:
@@ -82,22 +80,18 @@ class Services:
         wait: bool = True,
         another: Callable[[], Store] | None = None,
         database: Database | None = None,
-        usage: UsageSettings | None = None,
-        budgets: BudgetSettings | None = None,
-        price: Price | None = None,
-        limits: LimitSettings | None = None,
-        plan_of: PlanOf | None = None,
-        cache: CacheSettings | None = None,
+        settings: ServiceSettings = _DEFAULTS,
     ) -> None:
         """Make the services on ``store``, and on ``database``, which they close too.
 
-        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it. ``limits``
-        and ``plan_of`` are for ``rate_limiter``.
+        ``another`` makes one more store on the same Redis; ``redis.sync`` needs it.
         """
         self.store = store
         self.catalogue = catalogue or Catalogue()
         self.keys = Keys(prefix)
-        self.context = Context(store, self.keys, self.catalogue, database=database, cache=cache)
+        self.context = Context(
+            store, self.keys, self.catalogue, database=database, cache=settings.cache
+        )
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
@@ -105,14 +99,15 @@ class Services:
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
-        self.usage = UsageTracker(self.context, usage)
-        self.budgets = install_budgets(self.context, self.usage, budgets, price=price)
-        limits = limits or LimitSettings()
+        self.usage = UsageTracker(self.context, settings.usage)
+        self.budgets = install_budgets(
+            self.context, self.usage, settings.budgets, price=settings.price
+        )
         self.rate_limiter = RateLimiter(
             self.context,
-            policies=limits.all_policies(),
-            plan_of=plan_of,
-            remembered=limits.remembered,
+            policies=settings.limits.all_policies(),
+            plan_of=settings.plan_of,
+            remembered=settings.limits.remembered,
         )
         for service in (session_manager, approvals, auth_sessions, onboarding):
             service.install(self.context)
@@ -129,11 +124,7 @@ class Services:
         prefix: str = "fw",
         wait: bool = True,
         database_url: str | None = None,
-        usage: UsageSettings | None = None,
-        budgets: BudgetSettings | None = None,
-        price: Price | None = None,
-        limits: LimitSettings | None = None,
-        plan_of: PlanOf | None = None,
+        settings: ServiceSettings = _DEFAULTS,
     ) -> Services:
         """Return the services on the Redis at ``url``; connecting begins on entry.
 
@@ -166,11 +157,7 @@ class Services:
             wait=wait,
             another=another,
             database=database,
-            usage=usage,
-            budgets=budgets,
-            price=price,
-            limits=limits,
-            plan_of=plan_of,
+            settings=settings,
         )
 
     def for_workspace(self, workspace: str) -> Workspace:

@@ -17,7 +17,7 @@ from services.budgets.standing import Budget, BudgetCheck, Line
 __all__ = [
     "BUDGETS",
     "Commit",
-    "Extension",
+    "HoldExtension",
     "Limits",
     "Question",
     "Renewal",
@@ -65,7 +65,7 @@ class Reservation(Question, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ttl_s: _Ttl | None = None
 
 
-class Extension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HoldExtension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much more is to be set aside."""
 
     more_micro_usd: _Amount = 0
@@ -220,7 +220,12 @@ _BUDGET = Budget(
         remaining=18_720_000,
     ),
     day=Line(
-        unit="tokens", period="2026-11-25", limit=None, spent=4_100, reserved=0, remaining=None
+        unit="tokens",
+        period="2026-11-25",
+        limit=200_000,
+        spent=4_100,
+        reserved=2_000,
+        remaining=193_900,
     ),
 )
 _AT = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
@@ -290,9 +295,9 @@ BUDGETS = (
         description=_ALL + " Refused, the hold is as it was.",
         scope=_WRITE,
         tenant=False,
-        body=Extension,
+        body=HoldExtension,
         result=Hold,
-        example=Extension(more_micro_usd=20_000),
+        example=HoldExtension(more_micro_usd=20_000),
         errors=(402, 404, 409),
     ),
     Operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -20,7 +21,9 @@ __all__ = [
     "Check",
     "CheckResult",
     "LimitSubject",
+    "PolicyStatus",
     "RemainingQuery",
+    "RemainingResult",
     "Slot",
     "SlotAsked",
     "acquire_slot",
@@ -73,6 +76,28 @@ class RemainingQuery(msgspec.Struct, frozen=True):
     plan: str = ""
 
 
+class PolicyStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one policy stands; see the service's ``PolicyState``. Null is never."""
+
+    name: str
+    limit: int
+    remaining: int
+    reset_after_ms: int
+    retry_after_ms: int | None
+    next_after_ms: int
+    window_s: float
+    subject: str
+
+
+class RemainingResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of the policy with the least, and of each."""
+
+    limit: int
+    remaining: int
+    reset_in_seconds: int
+    policies: list[PolicyStatus]
+
+
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome: allowed and taken, or denied and nothing was taken.
 
@@ -84,7 +109,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     violated: tuple[str, ...]
     retry_after_ms: int | None
     degraded: bool
-    policies: tuple[PolicyState, ...]
+    policies: list[PolicyStatus]
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +118,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     holder: str
     lease_s: float
     degraded: bool
-    policies: tuple[PolicyState, ...]
+    policies: list[PolicyStatus]
 
 
 async def get_policies(call: Call) -> Answer:
@@ -134,7 +159,7 @@ async def get_remaining(call: Call) -> Answer:
         agent=asked.agent,
         plan=asked.plan,
     )
-    return Answer(found)
+    return Answer({**found, "policies": _states(found["policies"])})
 
 
 async def reset_limits(call: Call) -> Answer:
@@ -177,7 +202,7 @@ async def acquire_slot(call: Call) -> Answer:
         holder=holder,
         lease_s=lease.rule.window_s,
         degraded=lease.degraded,
-        policies=lease.result.policies,
+        policies=_states(lease.result.policies),
     )
     return _with_fields(slot, lease.result)
 
@@ -211,6 +236,10 @@ def _workspace(call: Call, asked: str) -> str:
     return call.caller.workspace(asked) if asked else ""
 
 
+def _states(states: Iterable[PolicyState]) -> list[PolicyStatus]:
+    return [PolicyStatus(**state._asdict()) for state in states]
+
+
 def _outcome(result: LimitResult) -> CheckResult:
     return CheckResult(
         allowed=result.allowed,
@@ -218,7 +247,7 @@ def _outcome(result: LimitResult) -> CheckResult:
         violated=result.violated,
         retry_after_ms=result.retry_after_ms,
         degraded=result.degraded,
-        policies=result.policies,
+        policies=_states(result.policies),
     )
 
 
@@ -227,7 +256,7 @@ def _with_fields(value: object, result: LimitResult) -> Answer:
     return Answer(value, finish=lambda response: response.headers.update(fields))
 
 
-_STATE = PolicyState(
+_STATE = PolicyStatus(
     name="api",
     limit=100,
     remaining=42,
@@ -262,7 +291,7 @@ LIMITS = (
         result=CheckResult,
         example=Check(policy="api", user="ann", endpoint="search", also=["daily"]),
         answer_example=CheckResult(
-            allowed=True, cost=1, violated=(), retry_after_ms=0, degraded=False, policies=(_STATE,)
+            allowed=True, cost=1, violated=(), retry_after_ms=0, degraded=False, policies=[_STATE]
         ),
     ),
     Operation(
@@ -272,6 +301,7 @@ LIMITS = (
         summary="Read what is left",
         description="Nothing is taken. Everybody may ask for themselves.",
         query=RemainingQuery,
+        result=RemainingResult,
     ),
     Operation(
         method="POST",

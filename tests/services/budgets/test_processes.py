@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.door import Services
+from services.service_settings import ServiceSettings
 
 from ...servers import ValkeyServer
 from .support import account, events_of
@@ -97,7 +98,7 @@ async def test_a_tight_organisation_holds_for_all_processes(valkey):
 async def test_a_retry_storm_of_processes_charges_once(valkey):
     """Four processes, fifty times each, the same hold and the same event."""
     assert sum(await together(valkey.url, "storm", "50")) == 1
-    async with Services.connect(valkey.url, budgets=SETTINGS) as services:
+    async with Services.connect(valkey.url, settings=ServiceSettings(budgets=SETTINGS)) as services:
         assert (await account(services.budgets, "user:ann"))[:2] == (250_000, 0)
         kinds = [kind for kind, _ in await events_of(services.context, "usage:ann")]
     assert kinds == ["budget.reserved", "usage.recorded", "budget.released"]
@@ -112,7 +113,7 @@ async def test_nothing_stays_set_aside_for_the_dead(valkey):
             assert await worker.line() == "holding"
         for worker in ready:
             worker.kill()
-    async with Services.connect(valkey.url, budgets=SETTINGS) as services:
+    async with Services.connect(valkey.url, settings=ServiceSettings(budgets=SETTINGS)) as services:
         async with asyncio.timeout(PATIENCE_S):
             while (await account(services.budgets, "user:ann"))[1]:
                 await services.context.sweeper.sweep()
@@ -142,7 +143,7 @@ async def test_a_server_that_is_killed_under_load_never_lets_anybody_overspend(v
             await asyncio.to_thread(server.wait_ready)
             write_at_once(server)
         found = await results
-    async with Services.connect(server.url, budgets=SETTINGS) as services:
+    async with Services.connect(server.url, settings=ServiceSettings(budgets=SETTINGS)) as services:
         spent, reserved, _, _ = await account(services.budgets, "user:ann")
     assert spent == sum(one["charged"] for one in found)
     assert 0 < spent <= 1_000_000

@@ -17,6 +17,7 @@ from benchmarks.seed_budget import SeedBudget, SeedBudgetExceededError
 from channels.errors import FanwireError, OutcomeUnknown, OverBudget, StoreUnavailable
 from services.budgets.settings import BudgetRule, BudgetSettings
 from services.door import Services
+from services.service_settings import ServiceSettings
 
 #: A dollar for the user, fifty cents for the organisation "tight".
 SETTINGS = BudgetSettings(
@@ -133,7 +134,7 @@ WORK: dict[str, Callable[..., Awaitable[object]]] = {
 
 async def main(url: str, what: str, *arguments: str) -> None:
     """Connect, wait for the word, work."""
-    async with Services.connect(url, budgets=SETTINGS) as services:
+    async with Services.connect(url, settings=ServiceSettings(budgets=SETTINGS)) as services:
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
         try:

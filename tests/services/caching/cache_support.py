@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from services.caching.settings import CacheSettings
 from services.door import Services
 from services.follower import FollowerSettings
+from services.service_settings import ServiceSettings
 from services.store.tcp import TcpStore, TcpStoreOptions
 
 __all__ = ["Source", "commands", "in_memory", "opened"]
@@ -22,7 +23,7 @@ async def opened(url: str, **settings: object) -> AsyncIterator[Services]:
     """The services on a server, with these settings of the cache."""
     services = Services(
         TcpStore(url, QUICK),
-        cache=CacheSettings(**settings),
+        settings=ServiceSettings(cache=CacheSettings(**settings)),
         follower=FollowerSettings(compare_every_s=0.2, grace_s=0.1),
     )
     async with services:

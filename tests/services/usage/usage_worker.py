@@ -14,6 +14,7 @@ import uvloop
 
 from channels.errors import StoreError
 from services.door import Services
+from services.service_settings import ServiceSettings
 from services.usage.settings import UsageSettings
 
 #: Events of a retry storm.
@@ -108,7 +109,7 @@ async def main(url: str, database: str, what: str, *arguments: str) -> None:
     """Connect and work."""
     settings = UsageSettings(lag_s=0.2, database_patience_s=1.0)
     async with Services.connect(
-        url, database_url=database, usage=settings, wait=what != "forever"
+        url, database_url=database, settings=ServiceSettings(usage=settings), wait=what != "forever"
     ) as services:
         say("ready")
         await WORK[what](services, *arguments)
