@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hub.histogram import BOUNDS_S
-from hub.metrics.exposition import FAMILIES, Family
+from hub.metrics.exposition import FAMILIES
+from hub.metrics.family import Family
 
 TARGET = Path(__file__).parent / "metrics.md"
 

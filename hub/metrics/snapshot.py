@@ -9,7 +9,11 @@ import msgspec
 from hub.histogram import Histogram
 from hub.metrics.process import ProcessUse
 from hub.traffic import Traffic
+from services.budgets.stats import BudgetStats
+from services.caching.stats import CacheStats
 from services.follower import FollowerStats
+from services.limits.stats import LimitStats
+from services.usage.stats import UsageStats
 
 if TYPE_CHECKING:
     from hub.runtime import Hub
@@ -37,11 +41,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     store_ready: bool
     loop_lag: Histogram
     process: ProcessUse
+    limits: LimitStats = msgspec.field(default_factory=LimitStats)
+    cache: CacheStats = msgspec.field(default_factory=CacheStats)
+    usage: UsageStats = msgspec.field(default_factory=UsageStats)
+    budgets: BudgetStats = msgspec.field(default_factory=BudgetStats)
 
     @classmethod
     def of(cls, hub: Hub) -> Snapshot:
         """Return how ``hub`` is now."""
-        rooms = hub.engine.rooms
+        rooms, services = hub.engine.rooms, hub.services
         return cls(
             version=hub.version,
             started_at=hub.started_at,
@@ -54,6 +62,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             store_ready=hub.services.store.ready,
             loop_lag=hub.loop_lag.histogram,
             process=ProcessUse.now(),
+            limits=services.rate_limiter.stats,
+            cache=services.context.caches.stats,
+            usage=services.usage.stats,
+            budgets=services.budgets.stats,
         )
 
     def encode(self) -> bytes:

@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from hub.histogram import BOUNDS_S, Histogram
-from hub.metrics.exposition import FAMILIES, Family, SnapshotCollector
+from hub.metrics.exposition import FAMILIES, SnapshotCollector
+from hub.metrics.family import Family
 from hub.metrics.process import ProcessUse
 from hub.metrics.snapshot import Snapshot
 from hub.traffic import Traffic

@@ -201,3 +201,22 @@ async def test_a_workspaces_limit_is_its_admins(hub: Served) -> None:
         assert none.json()["month"]["limit"] is None
         assert (await ann.patch("/v1/budgets/workspace/w1", json={})).status_code == 400
         assert (await ann.patch("/v1/budgets/user/ann", json=limit)).status_code == 403
+
+
+async def test_what_is_done_shows_in_the_metrics(hub: Served) -> None:
+    """Uses, holds and refusals, each under its name."""
+    async with caller(hub, scopes=WRITE) as ann, application(hub) as app:
+        for _ in range(2):
+            await ann.post("/v1/usage", json={**USE, "event_id": "e1"})
+        await app.patch("/v1/budgets/user/ann", json={"monthly_micro_usd": 20_000})
+        for amount in (1, 10_000):
+            asked = {"workspace": "w1", "estimated_micro_usd": amount}
+            await ann.post("/v1/budgets/holds", json=asked)
+        text = (await app.get("/metrics")).text
+    for sample in (
+        'fanwire_usage_events_total{outcome="counted",worker="0"} 1.0',
+        'fanwire_usage_events_total{outcome="duplicate",worker="0"} 1.0',
+        'fanwire_budget_holds_total{what="reserved",worker="0"} 1.0',
+        'fanwire_budget_denials_total{scope="user",worker="0"} 1.0',
+    ):
+        assert sample in text
