@@ -3,11 +3,12 @@
 A process of its own that knows nothing but the hub's address and uses nothing but the
 clients. Every few seconds somebody asks something; the agent answers word by word, runs a
 job, and asks a person before it does what cannot be undone. Sessions and approval gates are
-real: the hub keeps them, and tells of every change. The person is played here too, unless
-somebody is faster:
+real: the hub keeps them, and tells of every change. So are usage and budgets: each answer is paid
+from what was set aside for it. The person is played here too, unless somebody is faster:
 
     fanwire approvals watch -w acme
     fanwire approvals reject GATE -w acme --actor ada
+    fanwire usage ada
 
     python -m examples.demo_agent [--url http://127.0.0.1:8000] [--seed 7]
 
@@ -31,7 +32,7 @@ import msgspec
 
 from channels import Event, FanwireError, new_id
 from channels import events as e
-from channels.errors import Conflict, HubError, NotFound
+from channels.errors import Conflict, HubError, NotFound, OverBudget
 from clients import (
     ApprovalWaits,
     AsyncPublisher,
@@ -49,8 +50,10 @@ APPROVER = "grace"
 USERS = ("ada", "linus", "margaret", "alan")
 #: Conversations that go on at the same time; two make about five events a second, in bursts.
 CONVERSATIONS = 2
-#: What a user may spend before the agent stops to ask, in micro-USD; small, so that it happens.
-BUDGET_MICRO_USD = 400_000
+#: By how much a budget is raised when it is spent, in micro-USD; small, so that it happens.
+RAISE_MICRO_USD = 400_000
+#: What an answer is expected to cost at most.
+ESTIMATE_MICRO_USD = 60_000
 #: A thread that calls the hub cannot be cancelled, and the end must not wait for it.
 _BRIEF = Patience(deadline_s=2.0, try_timeout_s=2.0)
 
@@ -94,12 +97,14 @@ class Voice:
 
 
 class State:
-    """What the hub keeps: sessions and gates, changed over REST."""
+    """What the hub keeps: sessions, gates and budgets, changed over REST."""
 
     def __init__(self, client: RestClient) -> None:
         self._client = client
 
-    async def call(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - any JSON
+    async def call(
+        self, method: str, path: str, body: object = None, *, tenant: bool = True
+    ) -> Any:  # noqa: ANN401 - any JSON
         """Call an operation, however long the hub is away; one key, so it is done once."""
         backoff, key = Backoff(cap_s=5.0), new_id()
         while True:
@@ -109,7 +114,7 @@ class State:
                     method,
                     path,
                     body,
-                    query={"workspace": WORKSPACE},
+                    query={"workspace": WORKSPACE} if tenant else None,
                     idempotency_key=key,
                 )
             except HubError as error:
@@ -158,13 +163,10 @@ class Desk:
 class Session:
     """One conversation: its messages, its run, its job, and what they cost."""
 
-    def __init__(
-        self, voice: Voice, state: State, waits: ApprovalWaits, spent: dict[str, int]
-    ) -> None:
+    def __init__(self, voice: Voice, state: State, waits: ApprovalWaits) -> None:
         self._voice = voice
         self._state = state
         self._waits = waits
-        self._spent = spent
         self._user = voice.rng.choice(USERS)
         self._task = voice.rng.choice(TASKS)
         self._id = new_id()
@@ -178,8 +180,9 @@ class Session:
         await self._ag_ui({"type": "RUN_STARTED", "threadId": self._id, "runId": self._run})
         await self._use_tool()
         await self._work()
+        hold = await self._reserve()
         await self._answer()
-        await self._record_usage()
+        await self._pay(hold)
         opened = not self._task.needs_approval or await self._ask()
         await self._ag_ui({"type": "RUN_FINISHED", "threadId": self._id, "runId": self._run})
         await self._say("assistant", "Done." if opened else "Understood, I leave it.")
@@ -264,38 +267,36 @@ class Session:
         await self._ag_ui({"type": "TEXT_MESSAGE_END", "messageId": message})
         await self._say("assistant", self._task.answer)
 
-    async def _record_usage(self) -> None:
-        tokens = self._voice.rng.randint(900, 4_000)
-        cost = tokens * 12
-        data = e.UsageRecordedData(
-            user=self._user,
-            workspace=WORKSPACE,
-            tokens_input=tokens * 3,
-            tokens_output=tokens,
-            cost_micro_usd=cost,
-            agent="demo",
-            model="demo-large",
-        )
-        channel = f"usage:{self._user}"
-        await self._voice.tell(channel, e.UsageRecorded(data=data))
-        before = self._spent.get(self._user, 0)
-        spent = self._spent[self._user] = before + cost
-        for percent in (50, 80, 100):
-            line = BUDGET_MICRO_USD * percent // 100
-            if before < line <= spent:
-                await self._warn(channel, percent, spent)
-        if spent >= BUDGET_MICRO_USD:
-            self._spent[self._user] = 0
+    async def _reserve(self) -> str:
+        """Set the price of an answer aside; a budget that is spent is raised, as people do."""
+        asked = {
+            "user": self._user,
+            "workspace": WORKSPACE,
+            "estimated_micro_usd": ESTIMATE_MICRO_USD,
+            "hold": self._run,
+        }
+        budget = f"/v1/budgets/user/{self._user}"
+        while True:
+            try:
+                await self._state.call("POST", "/v1/budgets/holds", asked, tenant=False)
+            except OverBudget:
+                left = await self._state.call("GET", budget, tenant=False)
+                raised = {"monthly_micro_usd": (left["month"]["limit"] or 0) + RAISE_MICRO_USD}
+                await self._state.call("PATCH", budget, raised, tenant=False)
+            else:
+                return f"/v1/budgets/holds/{self._user}/{self._run}"
 
-    async def _warn(self, channel: str, percent: int, spent: int) -> None:
-        data = e.BudgetThresholdData(
-            scope=f"user:{self._user}",
-            period=datetime.now(UTC).strftime("%Y-%m-%d"),
-            limit_micro_usd=BUDGET_MICRO_USD,
-            spent_micro_usd=spent,
-            percent=percent,
-        )
-        await self._voice.tell(channel, e.BudgetThreshold(data=data))
+    async def _pay(self, hold: str) -> None:
+        tokens = self._voice.rng.randint(900, 4_000)
+        used = {
+            "actual_micro_usd": tokens * 12,
+            "tokens_input": tokens * 3,
+            "tokens_output": tokens,
+            "agent": "demo",
+            "model": "demo-large",
+            "event_id": self._run,
+        }
+        await self._state.call("POST", f"{hold}/commit", used, tenant=False)
 
     async def _ask(self) -> bool:
         """Ask a person, wait for the word, and use an approval."""
@@ -339,11 +340,9 @@ class Session:
         )
 
 
-async def _converse(
-    voice: Voice, state: State, waits: ApprovalWaits, spent: dict[str, int]
-) -> None:
+async def _converse(voice: Voice, state: State, waits: ApprovalWaits) -> None:
     while True:
-        await Session(voice, state, waits, spent).play()
+        await Session(voice, state, waits).play()
         await voice.pause(0.5, 3)
 
 
@@ -367,11 +366,10 @@ async def play(url: str, *, api_key: str = "", token: str = "", seed: int | None
         waits = await stack.enter_async_context(ApprovalWaits(url, token=token))
         voice, state = Voice(publisher, random.Random(seed)), State(client)
         desk = Desk(voice, state)
-        spent: dict[str, int] = {}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desk.work(hub, tasks))
             for _ in range(CONVERSATIONS):
-                tasks.create_task(_converse(voice, state, waits, spent))
+                tasks.create_task(_converse(voice, state, waits))
                 await voice.pause(0.5, 2)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from channels.catalogue import Catalogue
 from services.approval_wait import GateWaits
 from services.caching.caches import Caches
 from services.caching.settings import CacheSettings
 from services.changes import Changes
 from services.clock import Clock
+from services.database import Database
 from services.event_log import EventLog
 from services.session_settings import SessionSettings
 from services.snapshots import Snapshots
@@ -17,10 +16,6 @@ from services.store.keys import Keys
 from services.store.port import Store
 from services.sweeper import Sweeper
 from services.thresholds import Thresholds
-
-if TYPE_CHECKING:
-    # Loading SQLAlchemy takes a while, and who has no database needs none.
-    from services.database import Database
 
 __all__ = ["Context"]
 

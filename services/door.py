@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from channels.catalogue import Catalogue
 from channels.errors import StoreError
@@ -24,6 +24,7 @@ from services.auth_sessions import AuthSessions
 from services.budgets.budgets import install as install_budgets
 from services.caching.cache_manager import CacheManager
 from services.context import Context
+from services.database import Database
 from services.events import Events
 from services.follower import FollowerSettings
 from services.limits.rate_limiter import RateLimiter
@@ -35,9 +36,6 @@ from services.store.open_store import store_from_url
 from services.store.port import Store
 from services.usage.usage_tracker import UsageTracker
 from services.workspace import Workspace
-
-if TYPE_CHECKING:
-    from services.database import Database
 
 __all__ = ["Services"]
 
@@ -144,19 +142,13 @@ class Services:
         def another() -> Store:
             return store_from_url(url, token)
 
-        database: Database | None = None
-        if database_url:
-            # Loading SQLAlchemy takes a while, and who has no database needs none.
-            from services.database import Database  # noqa: PLC0415
-
-            database = Database(database_url)
         return cls(
             another(),
             catalogue=catalogue,
             prefix=prefix,
             wait=wait,
             another=another,
-            database=database,
+            database=Database(database_url) if database_url else None,
             settings=settings,
         )
 

@@ -111,9 +111,7 @@ class Database:
             DatabaseUnavailable: it could not be reached.
         """
         if self.dialect == "sqlite" and self.url.database:
-            await asyncio.to_thread(
-                Path(self.url.database).parent.mkdir, parents=True, exist_ok=True
-            )
+            await asyncio.to_thread(_make_file, Path(self.url.database))
         async with self.begin() as connection:
             if self.dialect == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:lock)")
@@ -178,6 +176,15 @@ def _engine(url: URL, pool_size: int, threads: SqliteThreads) -> AsyncEngine:
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "connect", _tune_sqlite)
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """Make the file, readable by its owner alone: people and money are in it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise _unavailable(error) from error
 
 
 def _tune_sqlite(connection: Connection, _record: object) -> None:

@@ -122,6 +122,7 @@ async def test_constraints_hold(any_database: Database) -> None:
         "tokens_output": 0,
         "cost_micro_usd": 2**53 - 1,
         "requests": 1,
+        "batch": 1,
         "date": datetime.now(UTC).date(),
         "occurred_at": datetime.now(UTC),
         "recorded_at": datetime.now(UTC),
@@ -179,6 +180,18 @@ async def test_an_outage_is_told_and_ends(own_postgres: PostgresServer) -> None:
         await database.ping()
         async with database.begin(write=False) as connection:
             assert (await connection.execute(select(USERS))).all() == []
+
+
+async def test_the_file_is_its_owners(tmp_path: Path) -> None:
+    """People and money are in it; a path that cannot be is an unavailable database."""
+    path = tmp_path / "deep" / "fanwire.db"
+    async with Database(f"sqlite:///{path}") as database:
+        await database.migrate()
+        files = [file for file in path.parent.iterdir() if file.name.startswith("fanwire.db")]
+        assert {file.stat().st_mode & 0o077 for file in files} == {0}
+    async with Database("sqlite:////proc/nowhere/f.db") as database:
+        with pytest.raises(DatabaseUnavailable):
+            await database.migrate()
 
 
 async def test_an_unreachable_database_is_unavailable(tmp_path: Path) -> None:
