@@ -101,7 +101,9 @@ class UsageTracker:
         self._zone = self.settings.zone
         self._days: dict[int, str] = {}
         self.stats = UsageStats()
-        self.organisations = Organisations(context.database)
+        self.organisations = Organisations(
+            context.database, patience_s=self.settings.database_patience_s
+        )
         self.seeder = Seeder(context, self.settings, self.stats)
         self.counting = Counting(context, self.settings, self.seeder)
         self.writer = Writer(context, self.organisations, self.seeder, self.stats)

@@ -187,6 +187,7 @@ async def test_an_organisation_that_could_not_be_looked_up_is_found_later(
     assert await dollars(desk, ORG) == 1
     outage.away = False
     desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]
+    desk.usage.organisations._retry_at = 0.0  # type: ignore[attr-defined]
     await desk.sweep()
     assert await dollars(desk, ORG) == 2
     assert await desk.usage.reconcile(ORG) == []
