@@ -9,12 +9,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from channels.errors import DatabaseUnavailable
 from channels.scope import Scope
 from services.database import Database
-from services.database.tables import USAGE_RECORDS, USERS
+from services.database.tables import USAGE_RECORDS, USERS, WORKSPACES
 from services.store.port import Store
+from services.usage import seeding, sums
+from services.usage.sums import DaySums
 
 from .conftest import Desk, DeskMaker
 
@@ -117,8 +120,6 @@ async def test_a_seed_that_read_too_early_is_read_again(
     """What is settled between its reading and its writing would be in neither."""
     await record(desk)
     await lose(desk, WORKSPACE)
-    from services.usage import seeding  # noqa: PLC0415 - what is replaced
-
     read, raced = seeding.read_account, []
 
     async def slow(database: Database, scope: Scope, month: str) -> object:
@@ -134,6 +135,35 @@ async def test_a_seed_that_read_too_early_is_read_again(
     assert await dollars(desk, WORKSPACE) == 2
     await desk.sweep()
     assert await dollars(desk, WORKSPACE) == 2
+
+
+async def test_sums_and_batch_are_of_one_moment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What commits while an account is read is in neither, and comes when it is settled."""
+    await record(desk)
+    await lose(desk, WORKSPACE)
+    read, settle = sums._read_days, desk.usage.writer._settle
+    raced: list[Scope] = []
+
+    async def die(*_: object) -> tuple[int, int]:
+        raise RuntimeError("killed after the commit")
+
+    async def slow(connection: AsyncConnection, scope: Scope, month: str) -> dict[str, DaySums]:
+        if scope == WORKSPACE and not raced:
+            raced.append(scope)
+            monkeypatch.setattr(type(desk.usage.writer), "_settle", die)
+            with pytest.raises(RuntimeError):
+                await desk.usage.drain("ann")
+            monkeypatch.setattr(type(desk.usage.writer), "_settle", lambda _, *args: settle(*args))
+        return await read(connection, scope, month)
+
+    monkeypatch.setattr(sums, "_read_days", slow)
+    await record(desk)
+    assert raced
+    await desk.sweep()
+    assert await dollars(desk, WORKSPACE) == 2
+    assert await desk.usage.reconcile(WORKSPACE) == []
 
 
 async def test_an_account_is_seeded_once_however_many_ask(tcp_desk: Desk) -> None:
@@ -177,8 +207,6 @@ async def test_an_organisation_that_could_not_be_looked_up_is_found_later(
     """The writer finds it; its account gets what it lacks."""
     assert desk.context.database is not None
     async with desk.context.database.begin() as connection:
-        from services.database.tables import WORKSPACES  # noqa: PLC0415 - beside its use
-
         await connection.execute(insert(WORKSPACES).values(id="w1", organisation_id="o"))
     await desk.usage.record_usage("bob", "w9", 1, 0, 1, "writer", organisation="o")
     outage = Outage(desk.context.database, monkeypatch)
