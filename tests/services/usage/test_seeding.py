@@ -201,6 +201,27 @@ async def test_while_the_database_is_away_it_is_counted(
         assert await desk.usage.reconcile(scope) == []
 
 
+async def test_an_account_that_began_without_the_database_is_completed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although nothing is counted in it: whoever asks what is left of a budget relies on it."""
+    assert desk.context.database is not None
+    await record(desk)
+    await desk.sweep()
+    await lose(desk, WORKSPACE)
+    outage = Outage(desk.context.database, monkeypatch)
+    outage.away = True
+    await desk.usage.seeder.seed(WORKSPACE, MONTH)
+    assert desk.usage.stats.provisional == 1
+    await desk.sweep()
+    assert await desk.store.execute("HEXISTS", desk.keys.account(WORKSPACE, MONTH), "c") == 0
+    outage.away = False
+    desk.usage.seeder._retry_at = 0.0  # type: ignore[attr-defined]
+    await desk.sweep()
+    assert await dollars(desk, WORKSPACE) == 1
+    assert await desk.store.execute("ZCARD", desk.keys.due("w1")) == 0
+
+
 async def test_an_organisation_that_could_not_be_looked_up_is_found_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
