@@ -199,23 +199,27 @@ class Spending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
         settle = asyncio.create_task(self._settle(failed=error is not None))
-        try:
-            # Whoever cancels must not keep what was used from being charged.
-            await asyncio.shield(settle)
-        except asyncio.CancelledError:
-            await asyncio.wait((settle,))
-            raise
-        except FanwireError as failure:
-            if error is None:
-                raise
+        cancelled: asyncio.CancelledError | None = None
+        while not settle.done():
+            try:
+                await asyncio.wait((settle,))
+            except asyncio.CancelledError as cancel:
+                # Whoever cancels must not keep what was used from being charged.
+                cancelled = cancel
+        failure = settle.exception()
+        if failure is not None:
+            if error is None and cancelled is None:
+                raise failure
             _log.error("what hold %s used could not be charged: %s", self.hold.name, failure)
+        if cancelled is not None:
+            raise cancelled
 
     async def _settle(self, *, failed: bool) -> None:
         """Charge or release, again and again for a while: both are done once."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
         time = asyncio.get_running_loop().time
         until = time() + _PATIENCE_S
         while True:
