@@ -59,7 +59,7 @@ _AHEAD_MS = 5 * 60_000
 #: Nothing that we count is older: a date before it is a mistake.
 _OLDEST_MS = 946_684_800_000  # 2000-01-01
 #: Runs of the script for one event: accounts that are missing, replies that are lost.
-_RUNS = 8
+_RUNS = 32
 _DOUBTS = 2
 _RECORD = load_script("usage_record")
 

@@ -3,7 +3,8 @@
 -- KEYS     1 account (services/usage/account.py)
 -- ARGV     1 what must stand in it: the word of usage_claim.lua, or what is in `seeded` of one
 --            that was begun without the database; '' for nothing (without a database)
---          2 what `seeded` becomes   3 the batch that the sums end with   4 TTL, ms
+--          2 what `seeded` becomes   3 the batch that the sums end with, -1 for no sums yet
+--          4 TTL, ms
 --          5... fields and values: sums as numbers, names in the breakdown packed, limits
 -- returns  1 done | 0 it is another one by now | 2 a later batch was settled: read again
 
@@ -12,7 +13,7 @@ local seeded = found[1]
 if seeded and seeded ~= ARGV[1] or not seeded and ARGV[1] ~= (found[2] or '') then
   return 0
 end
-if not seeded and tonumber(found[3] or '0') > tonumber(ARGV[3]) then
+if not seeded and tonumber(ARGV[3]) >= 0 and tonumber(found[3] or '0') > tonumber(ARGV[3]) then
   return 2
 end
 
