@@ -67,11 +67,10 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
         """Return it as ``lua/lib/budget.lua`` writes it, open, before and after its books."""
         expires = round(self.expires_at.timestamp() * 1000)
         created = round(self.created_at.timestamp() * 1000)
-        return (
-            f"o|{self.month}|{self.day[-2:]}|{self.amount_micro_usd}|{self.amount_tokens}|{expires}"
-            f"|{created}|{self.workspace}|{self.organisation}|",
-            "|||||",
-        )
+        amounts = f"{self.amount_micro_usd}|{self.amount_tokens}"
+        whose = f"{self.workspace}|{self.organisation}"
+        before = f"o|{self.month}|{self.day[-2:]}|{amounts}|{expires}|{created}|{whose}|"
+        return before, "|||||"
 
     @classmethod
     def parse(cls, text: bytes, user: str, id: str, budgets: tuple[Budget, ...] = ()) -> Self:
