@@ -15,10 +15,12 @@ there is. An account that is not in Redis begins with what the database has, nev
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime
 from typing import Final
 
-from channels.errors import BadRequest, NotFound
+from channels.errors import BadRequest, FanwireError, NotFound
 from channels.ids import check_id, new_id
 from channels.scope import Scope
 from services.budgets.asking import Asking
@@ -46,7 +48,7 @@ _KEEP: Final = -1
 class Budgets:
     """The budgets of an application's users, workspaces and organisations."""
 
-    __slots__ = ("_asking", "_charging", "_ground", "_reservations", "_teller")
+    __slots__ = ("_asking", "_charging", "_ground", "_reservations", "_tasks", "_teller")
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Budgets:
         self._reservations = Reservations(self._ground)
         self._charging = Charging(self._ground)
         self._teller = Teller(context, self._ground)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def settings(self) -> BudgetSettings:
@@ -188,6 +191,18 @@ class Budgets:
         owner, hold_id = hold_name(hold, user)
         return await self._reservations.find(owner, hold_id)
 
+    def let_go(self, hold: str) -> asyncio.Task[None]:
+        """Release a hold by its name in the background, if there is one; else it ends by itself."""
+
+        async def release() -> None:
+            with contextlib.suppress(FanwireError):
+                await self.release(hold)
+
+        task = asyncio.create_task(release(), name="fanwire-let-go")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     # -- charging ----------------------------------------------------------------------------
 
     async def commit(
@@ -293,6 +308,8 @@ class Budgets:
         scopes = await ground.scopes(user_id, workspace, organisation)
         amount, tokens = ground.estimate(estimated_cost, None, estimated_tokens, model)
         budgets = await self._asking.read(scopes)
+        # What was used without a hold is noticed here.
+        await ground.tell(budgets, self._period(), user_id)
         rules = [ground.rule(scope) for scope in scopes]
         return BudgetCheck.of(budgets, rules, amount, tokens)
 

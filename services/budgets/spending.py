@@ -180,16 +180,22 @@ class Spending:
     async def __aenter__(self) -> Self:
         user, workspace, organisation = self._who
         cost, tokens = self._estimate
-        self._hold = await self._budgets.reserve(
-            user,
-            workspace,
-            organisation=organisation,
-            estimated_cost=cost,
-            estimated_tokens=tokens,
-            model=self._model,
-            hold_id=self._hold_id or new_id(),
-            ttl_s=self._ttl_s,
-        )
+        hold_id = self._hold_id or new_id()
+        try:
+            self._hold = await self._budgets.reserve(
+                user,
+                workspace,
+                organisation=organisation,
+                estimated_cost=cost,
+                estimated_tokens=tokens,
+                model=self._model,
+                hold_id=hold_id,
+                ttl_s=self._ttl_s,
+            )
+        except (OutcomeUnknown, asyncio.CancelledError):
+            # It may be set aside, for a block that does not run.
+            self._budgets.let_go(f"{user}:{hold_id}")
+            raise
         self._keeper = asyncio.create_task(self._keep(), name="fanwire-spending")
         return self
 

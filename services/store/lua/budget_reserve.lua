@@ -55,7 +55,7 @@ for number, account in ipairs(accounts) do
 end
 local user = accounts[1]
 local err, _, _, hourly = append_event(KEYS[1], KEYS[2], 1, ARGV[10] .. limit_text(user.limit)
-  .. ARGV[11] .. whole(user.spent) .. ARGV[12] .. whole(user.reserved) .. ARGV[13])
+  .. ARGV[11] .. shown(user.spent) .. ARGV[12] .. whole(user.reserved) .. ARGV[13])
 if err then
   return err
 end

@@ -197,3 +197,24 @@ async def test_a_denied_entry_does_nothing(budgets):
         await broken(budgets.spending("ann", "w1", estimated_cost=2), None)
     with pytest.raises(UsageError):
         budgets.spending("ann", "w1", estimated_cost=1).add(cost_usd="0.1")
+
+
+async def test_a_block_that_was_cancelled_while_it_was_entered_holds_nothing(budgets, monkeypatch):
+    """It may have been set aside already; nobody would use it."""
+    real, done = type(budgets).reserve, asyncio.Event()
+
+    async def reserve(self, *args, **options):
+        await real(self, *args, **options)
+        done.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(type(budgets), "reserve", reserve)
+    spending = budgets.spending("ann", "w1", estimated_cost="0.5")
+    task = asyncio.create_task(spending.__aenter__())
+    await done.wait()
+    assert (await account(budgets, "user:ann"))[1] == 500_000
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.gather(*budgets._tasks)
+    assert (await account(budgets, "user:ann"))[1] == 0

@@ -23,6 +23,11 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- A sum as events tell it: what was refunded beyond what was used shows as nothing used.
+local function shown(number)
+  return whole(math.max(0, number))
+end
+
 -- A number as an argument. What has more digits a server might write as 1e+14.
 local function argument(number)
   if number < 1e14 then
@@ -153,7 +158,7 @@ end
 
 -- released_body(at, account, hold, overage, late)  the pieces in ARGV around seven values
 local function released_body(at, account, hold, overage, late)
-  return ARGV[at] .. limit_text(account.limit) .. ARGV[at + 1] .. whole(account.spent)
+  return ARGV[at] .. limit_text(account.limit) .. ARGV[at + 1] .. shown(account.spent)
     .. ARGV[at + 2] .. whole(account.reserved) .. ARGV[at + 3] .. hold.amount
     .. ARGV[at + 4] .. hold.tokens .. ARGV[at + 5] .. overage .. ARGV[at + 6] .. late
     .. ARGV[at + 7]
