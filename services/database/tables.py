@@ -134,7 +134,7 @@ USAGE_EVENTS = Table(
     Column("date", Date, nullable=False),
     Column("occurred_at", DateTime(timezone=True), nullable=False),
     Column("recorded_at", DateTime(timezone=True), nullable=False),
-    Column("batch", BigInteger, nullable=False),
+    Column("batch", BigInteger, nullable=False, server_default="0"),
     Column("entry", String(48), nullable=False, server_default=""),
     Index(None, "user_id", "date"),
     Index(None, "workspace_id", "date"),

@@ -40,6 +40,13 @@ def micro_usd(value: Usd, what: str = "cost_usd", *, signed: bool = False) -> in
     Raises:
         BadRequest: it is no finite number, negative (unless ``signed``), or too large.
     """
+    if type(value) is float and 0.0 <= value < 1e6:
+        # A product is wrong by less than a thousandth, so only what is close to a half needs
+        # the long way.
+        amount_float = value * 1e6
+        below = int(amount_float)
+        if abs(amount_float - below - 0.5) > 1e-3:
+            return below + (amount_float - below > 0.5)
     expected = f"{what} must be an amount in US dollars of up to {_MAX_USD}"
     if isinstance(value, bool) or not isinstance(value, Decimal | int | str | float):
         raise BadRequest(f"{expected}; got {type(value).__name__}")

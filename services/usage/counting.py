@@ -1,7 +1,7 @@
 """What a script that counts usage is given: ``lib/usage.lua`` says what it does with it.
 
     charge = await counting.charge(entry)
-    outcome = await changes.run(script, channel, [*charge.keys], [body, *charge.terms])
+    outcome = await changes.run(script, charge.channel, charge.keys, [body, *charge.terms])
 
 ``usage_record.lua`` counts; a script that also settles a reservation includes the same library.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from channels.catalogue import USAGE, Channel
 from channels.scope import Scope
 from services.context import Context
 from services.store.port import Argument
@@ -31,11 +32,13 @@ _BILLED_LAG_S = 30.0
 #: latest: a script that is sent by then has run when the root is looked at a second time.
 _MARGIN_MS = 500
 _MOST_ROOTS = 10_000
+_MOST_ROUTES = 4_096
 
 
 class Charge(NamedTuple):
-    """Keys and terms of one event for ``lib/usage.lua``."""
+    """Keys and terms of one event for ``lib/usage.lua``, and the channel that is told."""
 
+    channel: Channel
     scopes: tuple[Scope, ...]
     month: str
     keys: list[str]
@@ -46,10 +49,30 @@ class Charge(NamedTuple):
         return [self.scopes[place - 1] for place in places]
 
 
+class _Route(NamedTuple):
+    """What the events of a user in a workspace have in common for a day."""
+
+    channel: Channel
+    scopes: tuple[Scope, ...]
+    month: str
+    day: str
+    keys: list[str]
+    fields: list[str]
+    member: str
+
+
 class Counting:
     """Makes charges, and has the writer look where entries will wait."""
 
-    __slots__ = ("_context", "_lag_ms", "_registered", "_settings", "_thresholds", "seeder")
+    __slots__ = (
+        "_context",
+        "_lag_ms",
+        "_registered",
+        "_routes",
+        "_settings",
+        "_thresholds",
+        "seeder",
+    )
 
     def __init__(self, context: Context, settings: UsageSettings, seeder: Seeder) -> None:
         self._context = context
@@ -59,6 +82,7 @@ class Counting:
         self._thresholds = " ".join(map(str, sorted(settings.thresholds, reverse=True)))
         #: Roots, and when they will be looked at.
         self._registered: dict[str, int] = {}
+        self._routes: dict[tuple[str, str, str | None, str], _Route] = {}
         self.seeder = seeder
 
     async def charge(self, entry: UsageEntry) -> Charge:
@@ -67,28 +91,51 @@ class Counting:
         Raises:
             StoreError: the writer could not be told; nothing was counted.
         """
-        scopes, month, keys = entry.scopes(), entry.month, self._context.keys
+        place = (entry.user, entry.workspace, entry.organisation, entry.day)
+        route = self._routes.get(place)
+        if route is None:
+            route = self._route(entry)
+            if len(self._routes) >= _MOST_ROUTES:
+                self._routes.clear()
+            self._routes[place] = route
         due_ms, waiting = 0, b""
         if self._context.database is not None:
             due_ms, waiting = await self._register(entry.user), encode_entry(entry)
-        cost, tokens_in, tokens_out, requests = entry.amounts
+        day, agent, model = route.day, entry.agent, entry.model
         return Charge(
-            scopes,
-            month,
+            route.channel,
+            route.scopes,
+            route.month,
+            [self._context.keys.usage_op(entry.user, entry.id), *route.keys],
             [
-                keys.usage_op(entry.user, entry.id),
+                *(len(route.scopes), day, "" if entry.kind == "usage" else entry.kind),
+                *(entry.cost_micro_usd, entry.tokens_input, entry.tokens_output, entry.requests),
+                *(agent, model, entry.workspace),
+                *(self._settings.names, self._thresholds, ACCOUNT_TTL_MS, OP_TTL_MS),
+                *(waiting, route.member, due_ms),
+                *route.fields,
+                *(f"{day}:a:{agent}", f"{day}:a", f"{day}:m:{model}", f"{day}:m"),
+                *(f"{day}:w:{entry.workspace}", f"{day}:w"),
+            ],
+        )
+
+    def _route(self, entry: UsageEntry) -> _Route:
+        keys, scopes, day = self._context.keys, entry.scopes(), entry.day[-2:]
+        return _Route(
+            self._context.catalogue.find(USAGE.name(user=entry.user)),
+            scopes,
+            entry.month,
+            day,
+            [
                 keys.usage_pending(entry.user),
                 keys.due(entry.user),
-                *[keys.account(scope, month) for scope in scopes],
+                *[keys.account(scope, entry.month) for scope in scopes],
             ],
             [
-                *(len(scopes), entry.day[-2:], "" if entry.kind == "usage" else entry.kind),
-                *(cost, tokens_in, tokens_out, requests),
-                *(entry.agent, entry.model, entry.workspace),
-                *(self._settings.names, self._thresholds, ACCOUNT_TTL_MS, OP_TTL_MS),
-                *(waiting, Sweeper.member(FAMILY, entry.user), due_ms),
-                *_fields(entry),
+                *("seeded", "L", "D", "T", f"{day}:T", "c"),
+                *(f"{day}:c", f"{day}:i", f"{day}:o", f"{day}:n", f"{day}:p"),
             ],
+            Sweeper.member(FAMILY, entry.user),
         )
 
     async def seed(self, charge: Charge, places: Sequence[int]) -> None:
@@ -114,15 +161,3 @@ class Counting:
                 self._registered.clear()
         self._registered[root] = at_ms
         return at_ms
-
-
-def _fields(entry: UsageEntry) -> list[str]:
-    """Return the fields of an account that counting reads."""
-    day = entry.day[-2:]
-    return [
-        *("seeded", "L", "D", "T", f"{day}:T", "c"),
-        *(f"{day}:c", f"{day}:i", f"{day}:o", f"{day}:n", f"{day}:p"),
-        *(f"{day}:a:{entry.agent}", f"{day}:a"),
-        *(f"{day}:m:{entry.model}", f"{day}:m"),
-        *(f"{day}:w:{entry.workspace}", f"{day}:w"),
-    ]

@@ -9,7 +9,17 @@ import msgspec
 
 from services.usage.sums import Amounts, DaySums, add
 
-__all__ = ["DayUsage", "MonthUsage", "NamedUsage", "Source", "TopUser", "Usage"]
+__all__ = [
+    "DayUsage",
+    "MonthUsage",
+    "NamedUsage",
+    "Source",
+    "TopUser",
+    "Usage",
+    "day_usage",
+    "fields_of",
+    "total",
+]
 
 #: Where sums come from: exact to the moment, or seconds behind.
 Source: TypeAlias = Literal["redis", "database"]

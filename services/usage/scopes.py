@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from sqlalchemy import select
@@ -17,6 +18,8 @@ __all__ = ["Organisations", "scopes_of"]
 #: Seconds for which the organisation of a workspace is remembered, and how many are.
 _FRESH_S = 60.0
 _MOST = 10_000
+#: Seconds after a failure in which the database is not asked again.
+_PAUSE_S = 2.0
 
 
 def scopes_of(user: str, workspace: str, organisation: str = "") -> tuple[Scope, ...]:
@@ -36,11 +39,14 @@ def scopes_of(user: str, workspace: str, organisation: str = "") -> tuple[Scope,
 class Organisations:
     """Which organisation a workspace belongs to, by the database; remembered for a minute."""
 
-    __slots__ = ("_database", "_known")
+    __slots__ = ("_database", "_known", "_patience_s", "_retry_at")
 
-    def __init__(self, database: Database | None) -> None:
+    def __init__(self, database: Database | None, *, patience_s: float = 2.0) -> None:
+        """Make it; ``patience_s`` is how long a database that does not answer is waited for."""
         self._database = database
+        self._patience_s = patience_s
         self._known: dict[str, tuple[float, str]] = {}
+        self._retry_at = 0.0
 
     def known(self, workspace: str) -> str | None:
         """Return what was looked up within the last minute; None if nothing was."""
@@ -60,10 +66,8 @@ class Organisations:
         known = self.known(workspace)
         if known is not None or self._database is None:
             return known or ""
-        query = select(WORKSPACES.c.organisation_id).where(WORKSPACES.c.id == workspace)
         try:
-            async with self._database.begin(write=False) as connection:
-                organisation = (await connection.execute(query)).scalar() or ""
+            organisation = await self._ask(self._database, workspace)
         except DatabaseUnavailable:
             if workspace in self._known:
                 return self._known[workspace][1]
@@ -72,3 +76,14 @@ class Organisations:
             self._known.clear()
         self._known[workspace] = (time.monotonic() + _FRESH_S, organisation)
         return organisation
+
+    async def _ask(self, database: Database, workspace: str) -> str:
+        if time.monotonic() < self._retry_at:
+            raise DatabaseUnavailable("the database was away a moment ago")
+        query = select(WORKSPACES.c.organisation_id).where(WORKSPACES.c.id == workspace)
+        try:
+            async with asyncio.timeout(self._patience_s), database.begin(write=False) as connection:
+                return (await connection.execute(query)).scalar() or ""
+        except (DatabaseUnavailable, TimeoutError) as error:
+            self._retry_at = time.monotonic() + _PAUSE_S
+            raise DatabaseUnavailable(f"no organisation could be looked up: {error}") from error

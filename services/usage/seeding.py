@@ -20,11 +20,12 @@ from typing import cast
 
 from channels.errors import DatabaseUnavailable
 from channels.ids import new_id
-from channels.scope import Scope
+from channels.scope import Scope, ScopeKind
 from services.context import Context
 from services.database import Database
 from services.store.port import Argument
 from services.store.script import load_script
+from services.sweeper import Sweeper
 from services.usage.settings import UsageSettings
 from services.usage.stats import UsageStats
 from services.usage.sums import Amounts, Stored, read_account
@@ -40,6 +41,10 @@ NO_BATCH = -1
 #: Seconds after a failure in which the database is not asked again.
 _PAUSE_S = 2.0
 _ATTEMPTS = 16
+#: Accounts that the database is missing in, among what is due under their root; how often
+#: it is tried.
+_FAMILY = "usage_account"
+_LOOK_MS = 2_500
 
 
 class Seeder:
@@ -54,6 +59,7 @@ class Seeder:
         self._running: dict[tuple[Scope, str], asyncio.Event] = {}
         #: By the loop's clock.
         self._retry_at = 0.0
+        context.sweeper.handle(_FAMILY, self._complete)
 
     async def seed(self, scope: Scope, month: str) -> None:
         """Have the account of ``month`` (``YYYY-MM``) in Redis, begun from the database.
@@ -96,6 +102,7 @@ class Seeder:
             stored = await self._read(database, scope, month)
             if stored is None:
                 if code:
+                    await self._have_completed(scope, month)
                     self._stats.provisional += await self._begin(account, expected, NO_BATCH, [])
                 return
             fields = account_fields(stored, self._settings.names)
@@ -104,6 +111,30 @@ class Seeder:
         _log.warning(
             "the %s account of %s could not be seeded: it changes all the time", month, scope
         )
+
+    async def _have_completed(self, scope: Scope, month: str) -> None:
+        """Have somebody look, until the database is back, whether it is."""
+        at_ms = self._context.clock.now_ms() + _LOOK_MS
+        await self._context.sweeper.register(scope.id, at_ms)
+        member = Sweeper.member(_FAMILY, f"{scope.kind}.{month}")
+        await self._context.store.execute("ZADD", self._context.keys.due(scope.id), at_ms, member)
+
+    async def _complete(self, root: str, id: str) -> None:
+        """Complete an account that was begun without the database."""
+        kind, _, month = id.partition(".")
+        scope = Scope(cast(ScopeKind, kind), root)
+        account, due = self._context.keys.account(scope, month), self._context.keys.due(root)
+        if await self._is_provisional(account):
+            await self.seed(scope, month)
+        command: tuple[Argument, ...] = ("ZREM", due, Sweeper.member(_FAMILY, id))
+        if await self._is_provisional(account):
+            later_ms = self._context.clock.now_ms() + _LOOK_MS
+            command = ("ZADD", due, "XX", later_ms, Sweeper.member(_FAMILY, id))
+        await self._context.store.execute(*command)
+
+    async def _is_provisional(self, account: str) -> bool:
+        seeded = await self._context.store.execute("HGET", account, "seeded")
+        return isinstance(seeded, bytes) and int(seeded.split()[1]) == NO_BATCH
 
     async def _begin(self, account: str, expected: str, batch: int, fields: list[Argument]) -> bool:
         generation = expected.split(maxsplit=1)[0] if " " in expected else new_id()

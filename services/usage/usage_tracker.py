@@ -14,7 +14,6 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import NamedTuple, cast
 
-from channels.catalogue import USAGE, Channel
 from channels.errors import (
     BadRequest,
     Conflict,
@@ -61,6 +60,8 @@ _OLDEST_MS = 946_684_800_000  # 2000-01-01
 #: Runs of the script for one event: accounts that are missing, replies that are lost.
 _RUNS = 32
 _DOUBTS = 2
+#: Quarters of an hour whose day is remembered.
+_QUARTERS = 1_000
 _RECORD = load_script("usage_record")
 
 
@@ -81,6 +82,7 @@ class UsageTracker:
 
     __slots__ = (
         "_context",
+        "_days",
         "_zone",
         "counting",
         "organisations",
@@ -97,8 +99,11 @@ class UsageTracker:
         self._context = context
         self.settings = settings or UsageSettings()
         self._zone = self.settings.zone
+        self._days: dict[int, str] = {}
         self.stats = UsageStats()
-        self.organisations = Organisations(context.database)
+        self.organisations = Organisations(
+            context.database, patience_s=self.settings.database_patience_s
+        )
         self.seeder = Seeder(context, self.settings, self.stats)
         self.counting = Counting(context, self.settings, self.seeder)
         self.writer = Writer(context, self.organisations, self.seeder, self.stats)
@@ -407,19 +412,18 @@ class UsageTracker:
             tokens_out,
             cost,
             requests,
-            period_of(occurred_ms, self._zone).day,
+            self._day(occurred_ms),
             occurred_ms,
             now_ms,
         )
 
     async def _count(self, entry: UsageEntry, body: bytes) -> Recorded:
-        channel = self._channel(entry.user)
         doubts: list[OutcomeUnknown] = []
         for _ in range(_RUNS):
             try:
                 charge = await self.counting.charge(entry)
                 outcome = await self._context.changes.run(
-                    _RECORD, channel, charge.keys, [body, *charge.terms], event=entry.id
+                    _RECORD, charge.channel, charge.keys, [body, *charge.terms], event=entry.id
                 )
             except OutcomeUnknown as error:
                 # Sent again with the same id, it is counted once.
@@ -455,8 +459,16 @@ class UsageTracker:
                 await self.tell_thresholds(charge, entry, places)
         return Recorded(entry.id, entry.day, entry.cost_micro_usd, code == 2)
 
-    def _channel(self, user: str) -> Channel:
-        return self._context.catalogue.find(USAGE.name(user=user))
+    def _day(self, at_ms: int) -> str:
+        """Return the day in the billing time zone."""
+        # Time zones differ by quarters of an hour, and have since long before we count.
+        quarter = at_ms // 900_000
+        day = self._days.get(quarter)
+        if day is None:
+            if len(self._days) >= _QUARTERS:
+                self._days.clear()
+            day = self._days[quarter] = period_of(at_ms, self._zone).day
+        return day
 
     def _today(self) -> Period:
         return period_of(self._context.clock.now_ms(), self._zone)

@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("date", sa.Date(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("batch", sa.BigInteger(), nullable=False),
+        sa.Column("batch", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("entry", sa.String(length=48), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("user_id", "id", name=op.f("pk_usage_events")),
     )

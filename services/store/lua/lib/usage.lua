@@ -31,14 +31,6 @@ local function usage_event(at)
   return table.concat(ARGV, ' ', at + 2, at + 9)
 end
 
--- A number as an argument. What has more digits a server might write as 1e+14.
-local function usage_number(number)
-  if number < 1e14 and number > -1e14 then
-    return number
-  end
-  return string.format('%.0f', number)
-end
-
 -- The highest threshold that is reached and was not told.
 local function usage_reached(sum, limit, told, thresholds)
   limit, told = tonumber(limit), tonumber(told or '') or 0
@@ -55,7 +47,8 @@ local function usage_reached(sum, limit, told, thresholds)
 end
 
 -- Adds to the sums of the agent, the model and the workspace: 'cost in out requests' each.
-local function usage_names(key, at, found, set)
+-- set has n values.
+local function usage_names(key, at, found, set, n)
   local cost, tokens_in, tokens_out, requests = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
     ARGV[at + 6]
   for sort = 0, 2 do
@@ -69,19 +62,19 @@ local function usage_names(key, at, found, set)
           field = counted .. ':other'
           packed = redis.call('HGET', key, field)
         else
-          set[#set + 1] = counted
-          set[#set + 1] = many + 1
+          set[n + 1], set[n + 2] = counted, many + 1
+          n = n + 2
         end
       end
-      set[#set + 1] = field
       if packed then
-        local c, i, o, n = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
+        local c, i, o, many = string.match(packed, '^(%S+) (%S+) (%S+) (%S+)$')
         packed = string.format('%.0f %.0f %.0f %.0f', c + cost, i + tokens_in, o + tokens_out,
-          n + requests)
+          many + requests)
       else
         packed = cost .. ' ' .. tokens_in .. ' ' .. tokens_out .. ' ' .. requests
       end
-      set[#set + 1] = packed
+      set[n + 1], set[n + 2] = field, packed
+      n = n + 2
     end
   end
 end
@@ -110,30 +103,36 @@ local function usage_read(first, at, more)
     if not found[1] then
       missing[#missing + 1] = place
     else
-      local set, sums = {}, {}
+      local set, sums, n = {}, {}, 0
       for sum = 1, 5 do
-        local now = found[5 + sum]
-        now = now and now + plus[sum] or plus[sum]
+        local now = (found[5 + sum] or 0) + plus[sum]
         sums[sum] = now
-        if now > most or now < -most then
-          full[#full + 1] = place
-          break
-        end
         if plus[sum] ~= 0 then
-          set[#set + 1] = ARGV[at + 21 + sum]
-          set[#set + 1] = usage_number(now)
+          -- What has more digits a server might write as 1e+14.
+          if now > 1e14 or now < -1e14 then
+            if now > most or now < -most then
+              full[#full + 1] = place
+              break
+            end
+            now = string.format('%.0f', now)
+          end
+          set[n + 1], set[n + 2] = ARGV[at + 21 + sum], now
+          n = n + 2
         end
       end
       if waits then
-        set[#set + 1] = ARGV[at + 27]
-        set[#set + 1] = (found[11] or 0) + 1
+        set[n + 1], set[n + 2] = ARGV[at + 27], (found[11] or 0) + 1
+        n = n + 2
       end
       if place == 1 then
-        usage_names(key, at, found, set)
+        usage_names(key, at, found, set, n)
       end
-      local values = {}
-      for one = 1, more and #more or 0 do
-        values[one] = found[last - at - 16 + one]
+      local values
+      if more then
+        values = {}
+        for one = 1, #more do
+          values[one] = found[last - at - 16 + one]
+        end
       end
       accounts[place] = {
         key = key, set = set, more = values, seeded = found[1], begins = not found[10],
