@@ -361,6 +361,19 @@ async def test_a_refund_makes_room_and_every_event_can_be_read(context, budgets)
     assert (await account(budgets, "user:ann"))[:2] == (-300_000, 0)
 
 
+async def test_ids_like_the_numbers_of_scripts_are_told_as_they_are(context, budgets):
+    """An id may hold what stands for a number until the script knows it."""
+    ids = ["731926540187301", "731926540187306", "x731926540187302731926540187303"]
+    for hold_id in ids:
+        await budgets.release(
+            await budgets.reserve("ann", hold_id, estimated_cost="0.1", hold_id=hold_id)
+        )
+    events = await events_of(context, "usage:ann")
+    assert [data["hold"] for _, data in events] == [one for one in ids for _ in range(2)]
+    assert {data["amount_micro_usd"] for _, data in events} == {100_000}
+    assert [data["reserved_micro_usd"] for _, data in events] == [100_000, 0] * 3
+
+
 class Told(msgspec.Struct):
     """A publication as it is kept."""
 
