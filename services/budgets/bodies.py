@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
+from channels.event import Event, encode_event
 from channels.events import (
     BudgetData,
     BudgetExceeded,
@@ -17,6 +19,7 @@ from channels.events import (
     NotificationCreated,
     NotificationCreatedData,
 )
+from channels.publication import encode_body
 from channels.scope import Scope
 from channels.template import body_pieces
 from services.budgets.hold import Hold
@@ -27,9 +30,27 @@ Reason = Literal["released", "expired", "committed"]
 Unit = Literal["micro_usd", "tokens"]
 
 
+#: Stand-ins for what only a script knows. What may be in these events beside them are ids; one
+#: that holds such a number is told more slowly.
+_MARKS = tuple(range(731_926_540_187_301, 731_926_540_187_308))
+
+
+def _pieces(make: Callable[..., Event], holes: int) -> list[bytes]:
+    """Do what :func:`body_pieces` does, for what is told with every call."""
+    text = encode_body(encode_event(make(*_MARKS[:holes])))
+    pieces: list[bytes] = []
+    for mark in _MARKS[:holes]:
+        before, _, text = text.partition(b"%d" % mark)
+        pieces.append(before)
+    pieces.append(text)
+    if any(b"7319265401873" in piece for piece in pieces):
+        return body_pieces(make, holes)
+    return pieces
+
+
 def reserved(hold: Hold, event: str, time: datetime) -> list[bytes]:
     """Tell of a new hold; holes: the user's limit, spent and reserved of the month."""
-    return body_pieces(
+    return _pieces(
         lambda limit, spent, aside: _reserved(
             hold, event, time, limit, spent, aside, hold.amount_micro_usd, hold.amount_tokens
         ),
@@ -39,7 +60,7 @@ def reserved(hold: Hold, event: str, time: datetime) -> list[bytes]:
 
 def extended(hold: Hold, event: str, time: datetime) -> list[bytes]:
     """Tell that a hold has more; holes: as before, then its amount and its tokens."""
-    return body_pieces(lambda *marks: _reserved(hold, event, time, *marks), 5)
+    return _pieces(lambda *marks: _reserved(hold, event, time, *marks), 5)
 
 
 def _reserved(
@@ -82,7 +103,7 @@ def released(
         )
         return BudgetReleased(data=data, id=event, time=time, subject=f"user:{hold.user}")
 
-    return body_pieces(make, 7)
+    return _pieces(make, 7)
 
 
 def _of(hold: Hold, limit: int, spent: int, aside: int) -> dict[str, Any]:

@@ -15,23 +15,25 @@ there is. An account that is not in Redis begins with what the database has, nev
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime
-from typing import Final, cast
+from typing import Final
 
-from channels.errors import BadRequest, DatabaseUnavailable, NotFound, OverBudget
+from channels.errors import BadRequest, FanwireError, NotFound
 from channels.ids import check_id, new_id
 from channels.scope import Scope
+from services.budgets.asking import Asking
 from services.budgets.charging import Charging
-from services.budgets.ground import FAMILY, Ground, over_budget
+from services.budgets.ground import FAMILY, Ground
 from services.budgets.hold import Committed, Hold, hold_name
 from services.budgets.reservations import Reservations
 from services.budgets.settings import BudgetSettings, Price
 from services.budgets.spending import Spending
-from services.budgets.standing import Budget, BudgetCheck, fields_of, read_budget
+from services.budgets.standing import Budget, BudgetCheck
 from services.budgets.stats import BudgetStats
 from services.budgets.teller import Teller
 from services.context import Context
-from services.store.port import Reply
 from services.usage.account import Period
 from services.usage.amounts import Usd, check_amount, micro_usd
 from services.usage.usage_tracker import UsageTracker
@@ -40,14 +42,13 @@ __all__ = ["Budgets", "install"]
 
 #: Seconds a hold may be set to live, unless it is renewed.
 _TTL_S: Final = (1.0, 86_400.0)
-_ATTEMPTS = 16
 _KEEP: Final = -1
 
 
 class Budgets:
     """The budgets of an application's users, workspaces and organisations."""
 
-    __slots__ = ("_charging", "_ground", "_reservations", "_teller")
+    __slots__ = ("_asking", "_charging", "_ground", "_reservations", "_tasks", "_teller")
 
     def __init__(
         self,
@@ -59,9 +60,11 @@ class Budgets:
     ) -> None:
         """Make them; :func:`install` is what an application calls. No I/O."""
         self._ground = Ground(context, usage, settings or BudgetSettings(), price)
+        self._asking = Asking(self._ground)
         self._reservations = Reservations(self._ground)
         self._charging = Charging(self._ground)
         self._teller = Teller(context, self._ground)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def settings(self) -> BudgetSettings:
@@ -188,6 +191,18 @@ class Budgets:
         owner, hold_id = hold_name(hold, user)
         return await self._reservations.find(owner, hold_id)
 
+    def let_go(self, hold: str) -> asyncio.Task[None]:
+        """Release a hold by its name in the background, if there is one; else it ends by itself."""
+
+        async def release() -> None:
+            with contextlib.suppress(FanwireError):
+                await self.release(hold)
+
+        task = asyncio.create_task(release(), name="fanwire-let-go")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     # -- charging ----------------------------------------------------------------------------
 
     async def commit(
@@ -292,7 +307,9 @@ class Budgets:
         ground = self._ground
         scopes = await ground.scopes(user_id, workspace, organisation)
         amount, tokens = ground.estimate(estimated_cost, None, estimated_tokens, model)
-        budgets = await self._read(scopes)
+        budgets = await self._asking.read(scopes)
+        # What was used without a hold is noticed here.
+        await ground.tell(budgets, self._period(), user_id)
         rules = [ground.rule(scope) for scope in scopes]
         return BudgetCheck.of(budgets, rules, amount, tokens)
 
@@ -321,7 +338,7 @@ class Budgets:
             model=model,
         )
         if not check.can_afford:
-            raise self._denial(check)
+            raise self._asking.denial(check)
         return check
 
     async def get_budget(self, scope: Scope | str) -> Budget:
@@ -331,7 +348,7 @@ class Budgets:
             BadRequest: it is no scope.
             StoreError, DatabaseUnavailable: it cannot be told.
         """
-        return (await self._read((_scope(scope),)))[0]
+        return (await self._asking.read((_scope(scope),)))[0]
 
     async def set_limit(
         self,
@@ -374,41 +391,6 @@ class Budgets:
 
     # -- inside ------------------------------------------------------------------------------
 
-    async def _read(self, scopes: tuple[Scope, ...]) -> list[Budget]:
-        """Return the budgets of ``scopes``, all of them known and up to date."""
-        ground, period = self._ground, self._period()
-        marks: dict[Scope, str] = {}
-        for _ in range(_ATTEMPTS):
-            budgets: list[Budget] = []
-            strange: list[Scope] = []
-            changing: list[Scope] = []
-            for scope, values in zip(scopes, await self._accounts(scopes, period), strict=True):
-                *fields, mark = values
-                found = read_budget(scope, ground.rule(scope), period.month, period.day, fields)
-                if found is None:
-                    strange.append(scope)
-                    continue
-                if isinstance(mark, bytes) and mark.decode() != marks.get(scope):
-                    changing.append(scope)
-                budgets.append(found)
-            if not strange and not changing:
-                return budgets
-            await ground.seed(strange, period.month)
-            for scope in changing:
-                marks[scope] = await ground.limits.refresh(scope, period)
-        raise DatabaseUnavailable("where the budget stands cannot be told without the database")
-
-    async def _accounts(self, scopes: tuple[Scope, ...], period: Period) -> list[list[Reply]]:
-        store, fields = self._ground.context.store, (*fields_of(period.day_of_month), "x")
-        keys = self._ground.account_keys(scopes, period.month)
-        if len(keys) == 1:
-            return [cast("list[Reply]", await store.execute("HMGET", keys[0], *fields))]
-        replies = await store.pipeline([("HMGET", key, *fields) for key in keys])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return cast("list[list[Reply]]", replies)
-
     async def _known(self, hold: Hold | str, user: str) -> Hold:
         if isinstance(hold, Hold):
             return hold
@@ -417,16 +399,6 @@ class Budgets:
         if found is None:
             raise NotFound(f"user {owner!r} has no hold {hold_id!r}, or it ended days ago")
         return found
-
-    def _denial(self, check: BudgetCheck) -> OverBudget:
-        unit = check.denied_unit
-        denied = next(one for one in check.budgets if one.scope == check.denied_by)
-        line = denied.month if unit == "micro_usd" else denied.day
-        need = (check.estimated_micro_usd, check.estimated_tokens)
-        period = Period(denied.month.period, denied.day.period)
-        scope, limit = Scope.parse(denied.scope), line.limit or 0
-        self._ground.count_denied(scope)
-        return over_budget(scope, unit, period, limit, line.remaining or 0, need)
 
     def _period(self) -> Period:
         return self._ground.period(self._ground.context.clock.now_ms())

@@ -81,7 +81,7 @@ class Charging:
                 _recorded(entry),
                 *context.log.terms(channel, event, now_ms=now_ms),
                 *released,
-                *(hold.id, hold.day[-2:], KEPT_MS, hold.text() if given else ""),
+                *(hold.id, hold.day[-2:], KEPT_MS, "".join(hold.pieces()) if given else ""),
                 # After nine terms of the contract, and all that stands here before them.
                 33 + len(charge.terms),
                 *charge.terms,

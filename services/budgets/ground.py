@@ -38,7 +38,7 @@ FAMILY: Final = "hold"
 KEPT_MS: Final = 2 * 86_400_000
 #: A root stays registered this long without being registered again. The sweeper looks a second
 #: time ten seconds after it looked: what is written until then is found.
-_REGISTERED_S = 5.0
+_REGISTERED_MS: Final = 5_000
 _MOST_ROOTS = 10_000
 #: Runs of a script for one call: accounts that must be seeded, limits that are changing.
 _RUNS = 16
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class _Registration(NamedTuple):
-    until: float
+    until_ms: int
     at_ms: int
 
 
@@ -179,14 +179,18 @@ class Ground:
 
     async def register(self, root: str, at_ms: int) -> None:
         """Have the sweeper look at ``root`` at ``at_ms``; mostly it was just told to."""
-        now = asyncio.get_running_loop().time()
+        now_ms = self.context.clock.now_ms()
         known = self._registered.get(root)
-        if known is not None and known.until > now and known.at_ms <= at_ms:
+        if (
+            known is not None
+            and known.at_ms <= at_ms
+            and now_ms < known.until_ms <= (now_ms + _REGISTERED_MS)
+        ):
             return
         await self.context.sweeper.register(root, at_ms)
         if len(self._registered) >= _MOST_ROOTS:
             self._registered.clear()
-        self._registered[root] = _Registration(now + _REGISTERED_S, at_ms)
+        self._registered[root] = _Registration(now_ms + _REGISTERED_MS, at_ms)
 
     # -- what follows ------------------------------------------------------------------------
 

@@ -63,22 +63,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
             *((Scope("org", self.organisation),) if self.organisation else ()),
         )
 
-    def text(self) -> str:
-        """Return it as ``lua/lib/budget.lua`` writes it, open and in no account yet."""
-        return "|".join(
-            (
-                "o",
-                self.month,
-                self.day[-2:],
-                str(self.amount_micro_usd),
-                str(self.amount_tokens),
-                str(round(self.expires_at.timestamp() * 1000)),
-                str(round(self.created_at.timestamp() * 1000)),
-                self.workspace,
-                self.organisation,
-                *[""] * 6,
-            )
-        )
+    def pieces(self) -> tuple[str, str]:
+        """Return it as ``lua/lib/budget.lua`` writes it, open, before and after its books."""
+        expires = round(self.expires_at.timestamp() * 1000)
+        created = round(self.created_at.timestamp() * 1000)
+        amounts = f"{self.amount_micro_usd}|{self.amount_tokens}"
+        whose = f"{self.workspace}|{self.organisation}"
+        before = f"o|{self.month}|{self.day[-2:]}|{amounts}|{expires}|{created}|{whose}|"
+        return before, "|||||"
 
     @classmethod
     def parse(cls, text: bytes, user: str, id: str, budgets: tuple[Budget, ...] = ()) -> Self:

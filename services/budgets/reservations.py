@@ -58,7 +58,8 @@ class Reservations:
         event, keys = new_id(), context.keys
         head: list[Argument] = [
             *bodies.reserved(wanted, event, wanted.created_at),
-            *(wanted.id, wanted.text(), ttl_ms + KEPT_MS),
+            *(wanted.id, *wanted.pieces(), ttl_ms + KEPT_MS, amount, tokens, period.day_of_month),
+            now_ms + ttl_ms,
         ]
         await ground.register(wanted.user, now_ms + ttl_ms)
 

@@ -180,16 +180,22 @@ class Spending:
     async def __aenter__(self) -> Self:
         user, workspace, organisation = self._who
         cost, tokens = self._estimate
-        self._hold = await self._budgets.reserve(
-            user,
-            workspace,
-            organisation=organisation,
-            estimated_cost=cost,
-            estimated_tokens=tokens,
-            model=self._model,
-            hold_id=self._hold_id or new_id(),
-            ttl_s=self._ttl_s,
-        )
+        hold_id = self._hold_id or new_id()
+        try:
+            self._hold = await self._budgets.reserve(
+                user,
+                workspace,
+                organisation=organisation,
+                estimated_cost=cost,
+                estimated_tokens=tokens,
+                model=self._model,
+                hold_id=hold_id,
+                ttl_s=self._ttl_s,
+            )
+        except (OutcomeUnknown, asyncio.CancelledError):
+            # It may be set aside, for a block that does not run.
+            self._budgets.let_go(f"{user}:{hold_id}")
+            raise
         self._keeper = asyncio.create_task(self._keep(), name="fanwire-spending")
         return self
 
@@ -199,23 +205,27 @@ class Spending:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
         settle = asyncio.create_task(self._settle(failed=error is not None))
-        try:
-            # Whoever cancels must not keep what was used from being charged.
-            await asyncio.shield(settle)
-        except asyncio.CancelledError:
-            await asyncio.wait((settle,))
-            raise
-        except FanwireError as failure:
-            if error is None:
-                raise
+        cancelled: asyncio.CancelledError | None = None
+        while not settle.done():
+            try:
+                await asyncio.wait((settle,))
+            except asyncio.CancelledError as cancel:
+                # Whoever cancels must not keep what was used from being charged.
+                cancelled = cancel
+        failure = settle.exception()
+        if failure is not None:
+            if error is None and cancelled is None:
+                raise failure
             _log.error("what hold %s used could not be charged: %s", self.hold.name, failure)
+        if cancelled is not None:
+            raise cancelled
 
     async def _settle(self, *, failed: bool) -> None:
         """Charge or release, again and again for a while: both are done once."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
         time = asyncio.get_running_loop().time
         until = time() + _PATIENCE_S
         while True:

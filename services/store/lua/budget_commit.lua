@@ -54,7 +54,7 @@ local user
 for number = 1, many do
   local account
   if apart or repeated then
-    account = read_account(KEYS[6 + number + (apart and many or 0)], day)
+    account = read_account(KEYS[6 + number + (apart and many or 0)], account_fields(day))
   else
     local more = found[number].more
     account = {limit = tonumber(more[3] or ''), spent = tonumber(more[4] or '0') + cost,

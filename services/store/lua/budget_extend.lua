@@ -81,7 +81,7 @@ end
 hold.ops = table.concat(ops, ',')
 local user = accounts[1]
 local err, _, _, hourly = append_event(KEYS[1], KEYS[2], 1, ARGV[10] .. limit_text(user.limit)
-  .. ARGV[11] .. whole(user.spent) .. ARGV[12] .. whole(user.reserved)
+  .. ARGV[11] .. shown(user.spent) .. ARGV[12] .. whole(user.reserved)
   .. ARGV[13] .. hold.amount .. ARGV[14] .. hold.tokens .. ARGV[15])
 if err then
   return err

@@ -6,9 +6,11 @@ import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from channels.errors import BadRequest, Conflict, LimitExceeded, NotFound, OverBudget
+from channels.event import EventDecoder
 from channels.scope import Scope
 from services.budgets.settings import BudgetRule, BudgetSettings
 
@@ -339,3 +341,40 @@ async def test_an_account_that_was_lost_does_not_owe_what_it_had_set_aside(conte
     assert (await account(budgets, "workspace:w1"))[1] == 300_000
     await budgets.commit(kept, "0.1")
     assert (await account(budgets, "user:ann"))[:2] == (100_000, 0)
+
+
+async def test_a_refund_makes_room_and_every_event_can_be_read(context, budgets):
+    """More was taken back than was used: sums go below zero, events do not."""
+    await budgets._ground.usage.correct(
+        "ann", "w1", correction_id="c1", reason="refund", cost_usd="-0.5"
+    )
+    hold = await budgets.reserve("ann", "w1", estimated_cost="1.4")
+    await budgets.extend(hold, "0.1")
+    await budgets.commit(hold, "0.2")
+    page = await context.log.read(context.catalogue.find("usage:ann"))
+    channel = context.catalogue.find("usage:ann")
+    decoder = EventDecoder(channel.declaration.events)
+    told = [
+        decoder.decode(msgspec.json.decode(one.object, type=Told).data) for one in page.publications
+    ]
+    assert len(told) == 5
+    assert (await account(budgets, "user:ann"))[:2] == (-300_000, 0)
+
+
+async def test_ids_like_the_numbers_of_scripts_are_told_as_they_are(context, budgets):
+    """An id may hold what stands for a number until the script knows it."""
+    ids = ["731926540187301", "731926540187306", "x731926540187302731926540187303"]
+    for hold_id in ids:
+        await budgets.release(
+            await budgets.reserve("ann", hold_id, estimated_cost="0.1", hold_id=hold_id)
+        )
+    events = await events_of(context, "usage:ann")
+    assert [data["hold"] for _, data in events] == [one for one in ids for _ in range(2)]
+    assert {data["amount_micro_usd"] for _, data in events} == {100_000}
+    assert [data["reserved_micro_usd"] for _, data in events] == [100_000, 0] * 3
+
+
+class Told(msgspec.Struct):
+    """A publication as it is kept."""
+
+    data: msgspec.Raw

@@ -14,7 +14,13 @@ from channels.scope import Scope
 from services.budgets.settings import BudgetRule, BudgetSettings
 from services.clock import Clock
 from services.context import Context
-from services.database.tables import ORGANISATIONS, USAGE_RECORDS, USERS, WORKSPACES
+from services.database.tables import (
+    ORGANISATIONS,
+    USAGE_EVENTS,
+    USAGE_RECORDS,
+    USERS,
+    WORKSPACES,
+)
 
 from ..accounts import HandClock
 from .support import USD, account, events_of, make_budgets, rules
@@ -230,3 +236,20 @@ async def test_what_is_no_limit_is_refused(context):
     ):
         with pytest.raises(BadRequest):
             await call
+
+
+async def test_what_is_charged_comes_into_the_database_once(context):
+    """A retried commit is one event there; an account that is lost begins with it."""
+    await used_before(context.database, 100_000)
+    budgets = make_budgets(context)
+    hold = await budgets.reserve("ann", "w1", estimated_cost="0.3")
+    await asyncio.gather(*(budgets.commit(hold, "0.2", tokens_output=7) for _ in range(5)))
+    assert await budgets._ground.usage.drain("ann") == 1
+    await budgets.commit(hold, "0.2", tokens_output=7)
+    assert await budgets._ground.usage.drain("ann") == 0
+    async with context.database.begin(write=False) as connection:
+        events = (await connection.execute(select(USAGE_EVENTS))).all()
+    assert [(one.cost_micro_usd, one.tokens_output) for one in events] == [(200_000, 7)]
+    for scope in hold.scopes:
+        await context.store.execute("DEL", context.keys.account(scope, hold.month))
+        assert await account(budgets, str(scope)) == (300_000, 0, 7, 0)

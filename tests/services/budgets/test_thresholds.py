@@ -80,6 +80,14 @@ async def test_what_was_not_told_is_told_by_who_comes_next(context, budgets):
     assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 50)]
 
 
+async def test_what_was_only_counted_is_told_at_the_next_check(context, budgets):
+    """The limit stands in the rules, which counting does not see; a check does."""
+    await budgets._ground.usage.record_usage("ann", "w1", 1, 1, "0.85")
+    assert told(await events_of(context, "usage:ann")) == []
+    assert (await budgets.check_budget("ann", "0.1")).can_afford
+    assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 80)]
+
+
 async def test_workspace_and_organisation_have_channels_of_their_own(context):
     """And the user who reached it is notified of both."""
     budgets = make_budgets(context, rules(workspace=USD, org=USD))

@@ -23,6 +23,19 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- A sum as events tell it: what was refunded beyond what was used shows as nothing used.
+local function shown(number)
+  return whole(math.max(0, number))
+end
+
+-- A number as an argument. What has more digits a server might write as 1e+14.
+local function argument(number)
+  if number < 1e14 then
+    return number
+  end
+  return whole(number)
+end
+
 local function read_hold(text)
   local hold, at = {}, 1
   for value in string.gmatch(text .. '|', '([^|]*)|') do
@@ -50,17 +63,22 @@ local function names_in(text)
   return names
 end
 
--- read_account(key, day)  one HMGET; day is DD
-local function read_account(key, day)
-  local found = redis.call('HMGET', key, 'seeded', 'L', 'D', 'c', 'r', day .. ':i', day .. ':o',
-    day .. ':r', 'T', day .. ':T', 'x')
-  return {key = key, day = day, known = found[1] and not string.find(found[1], ' -1', 1, true),
-    book = string.match(found[1] or '', '^%S+'),
-    limit = tonumber(found[2] or ''), day_limit = tonumber(found[3] or ''),
-    spent = tonumber(found[4] or '0'), reserved = tonumber(found[5] or '0'),
-    tokens = tonumber(found[6] or '0') + tonumber(found[7] or '0'),
-    day_reserved = tonumber(found[8] or '0'), told = tonumber(found[9] or '0'),
-    day_told = tonumber(found[10] or '0'), mark = found[11] or ''}
+-- account_fields(day)  what is read of an account; day is DD
+local function account_fields(day)
+  return {'seeded', 'L', 'D', 'c', 'r', day .. ':i', day .. ':o', day .. ':r', 'T', day .. ':T',
+    'x'}
+end
+
+-- read_account(key, fields)  one HMGET
+local function read_account(key, fields)
+  local found = redis.call('HMGET', key, unpack(fields))
+  local seeded = found[1]
+  return {key = key, known = seeded and not string.find(seeded, ' -1', 1, true),
+    book = seeded and string.match(seeded, '^%S+'), day_field = fields[8],
+    limit = found[2] and tonumber(found[2]), day_limit = found[3] and tonumber(found[3]),
+    spent = (found[4] or 0) + 0, reserved = (found[5] or 0) + 0,
+    tokens = (found[6] or 0) + (found[7] or 0), day_reserved = (found[8] or 0) + 0,
+    told = (found[9] or 0) + 0, day_told = (found[10] or 0) + 0, mark = found[11] or ''}
 end
 
 -- read_accounts(first, many, day, at)  the accounts in KEYS from first on
@@ -70,9 +88,9 @@ end
 --   returns  them; numbers of those that nobody seeded yet; of those whose limits are being
 --            changed (x is a mark that the caller does not know of): read them first
 local function read_accounts(first, many, day, at)
-  local accounts, strange, changing = {}, {}, {}
+  local accounts, strange, changing, fields = {}, {}, {}, account_fields(day)
   for number = 1, many do
-    local account = read_account(KEYS[first + number - 1], day)
+    local account = read_account(KEYS[first + number - 1], fields)
     local rules = at + (number - 1) * 7
     account.limit = account.limit or tonumber(ARGV[rules])
     account.extra, account.share = tonumber(ARGV[rules + 1]), tonumber(ARGV[rules + 2])
@@ -129,8 +147,8 @@ end
 
 -- write_reserved(account)  one HSET; never for an account that is not there
 local function write_reserved(account)
-  redis.call('HSET', account.key, 'r', whole(account.reserved), account.day .. ':r',
-    whole(account.day_reserved))
+  redis.call('HSET', account.key, 'r', argument(account.reserved), account.day_field,
+    argument(account.day_reserved))
 end
 
 -- limit_text(limit)  a limit as JSON
@@ -140,7 +158,7 @@ end
 
 -- released_body(at, account, hold, overage, late)  the pieces in ARGV around seven values
 local function released_body(at, account, hold, overage, late)
-  return ARGV[at] .. limit_text(account.limit) .. ARGV[at + 1] .. whole(account.spent)
+  return ARGV[at] .. limit_text(account.limit) .. ARGV[at + 1] .. shown(account.spent)
     .. ARGV[at + 2] .. whole(account.reserved) .. ARGV[at + 3] .. hold.amount
     .. ARGV[at + 4] .. hold.tokens .. ARGV[at + 5] .. overage .. ARGV[at + 6] .. late
     .. ARGV[at + 7]
@@ -148,7 +166,6 @@ end
 
 -- standing(account)  as scripts reply it: month's limit (-1 for none), spent, reserved, told; day's
 local function standing(account)
-  return {whole(account.limit or -1), whole(account.spent), whole(account.reserved),
-    whole(account.told), whole(account.day_limit or -1), whole(account.tokens),
-    whole(account.day_reserved), whole(account.day_told)}
+  return {account.limit or -1, account.spent, account.reserved, account.told,
+    account.day_limit or -1, account.tokens, account.day_reserved, account.day_told}
 end
