@@ -16,7 +16,7 @@ from .ask import Ask
 from .codec import decoder
 from .envelope import Found
 from .flight import Flight
-from .load import Load
+from .load import Load, Unfinished
 from .memory import Memory
 from .shared import Shared
 
@@ -204,6 +204,9 @@ class Reader:
             self._land(memory.loads, ask.key, flight)
             flight.fail(LoadFailed(f"loading {ask.key!r} was broken off: the services are closed"))
             raise
+        except Unfinished:
+            self._land(memory.loads, ask.key, flight)
+            flight.land(None)
         except Exception as error:  # noqa: BLE001 - the loader's, for those who wait
             self._note_failure(ask.key, error)
             if flight.background:

@@ -72,6 +72,7 @@ class Marks:
         self.floor = 0
 
     def on_publication(self, publication) -> None:
+        """Note the mark of an invalidation."""
         for key in msgspec.json.decode(publication.data)["data"].get("keys", ()):
             if key.startswith("mark:"):
                 self.floor = max(self.floor, int(key.removeprefix("mark:")))

@@ -12,8 +12,9 @@ from channels.catalogue import WORKSPACE, Catalogue
 from channels.errors import BadRequest, LimitExceeded, LoadFailed
 from services.caching.settings import CachePolicy, CacheSettings
 from services.context import Context
+from services.event_log import EventLog
 
-from .cache_support import Source
+from .cache_support import Source, until
 
 
 class Hand:
@@ -24,9 +25,11 @@ class Hand:
         self.measured = True
 
     def now_ms(self) -> int:
+        """Return the time."""
         return self.ms
 
     def move(self, seconds: float) -> None:
+        """Let time pass."""
         self.ms += int(seconds * 1000)
 
 
@@ -165,8 +168,7 @@ async def test_a_value_has_three_windows(cache, caches, hand):
     source.begun.clear()
     assert await read() == "old"
     await source.begun.wait()
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert (await read(), source.loads) == ("new", 2)
     hand.move(25)
     source.error = RuntimeError("no database")
@@ -188,8 +190,7 @@ async def test_a_slow_load_is_not_waited_for_where_there_is_an_old_value(cache, 
     assert await cache.get_or_set("k", source, **options) == "old"
     assert caches.stats.slow == 1
     source.gate.set()
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert await cache.get_or_set("k", source, **options) == "new"
     assert source.loads == 2
 
@@ -231,8 +232,7 @@ async def test_eager_values_are_loaded_before_their_end(cache, caches, hand):
     assert caches.stats.refreshes == 0
     hand.move(2)
     assert await cache.get_or_set("k", source, ttl_s=100.0, eager=0.8) == "old"
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert await cache.get_or_set("k", source, ttl_s=100.0, eager=0.8) == "new"
 
 
@@ -364,9 +364,8 @@ async def test_an_invalidation_is_told(cache, any_store, keys, hand):
     hand.move(0.001)
     second = await cache.invalidate(keys="a")
     assert second > first
-    log = keys.log(Catalogue().find(WORKSPACE.name(workspace="w1")))
-    entries = await any_store.execute("XRANGE", log, "-", "+")
-    told = [msgspec.json.decode(b"{" + fields[3] + b"}")["data"] for _, fields in entries]
+    page = await EventLog(any_store, keys).read(Catalogue().find(WORKSPACE.name(workspace="w1")))
+    told = [msgspec.json.decode(publication.data) for publication in page.publications]
     assert [event["type"] for event in told] == ["cache.invalidated"] * 2
     assert told[0]["data"] == {
         "workspace": "w1",

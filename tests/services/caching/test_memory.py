@@ -12,7 +12,7 @@ from services.caching.stats import CacheStats
 from services.context import Context
 from services.store.script import Script
 
-from .cache_support import Source, in_memory, opened
+from .cache_support import Source, in_memory, opened, until
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ async def two(valkey):
 
 
 def stats(services) -> CacheStats:
+    """Return what an application counted."""
     return services.context.caches.stats
 
 
@@ -48,8 +49,7 @@ async def test_an_event_reaches_the_memory_of_others(two):
         assert heard.local_hits == before + 1
         source.value = "set"
         await invalidate()
-        while heard.invalidations_heard <= number:
-            await asyncio.sleep(0.001)
+        await until(lambda: heard.invalidations_heard > number)  # noqa: B023 - awaited here
         assert await there.get_or_set(key, source, tags=["t"]) == "set"
 
 
@@ -129,8 +129,7 @@ async def test_a_killed_subscription_is_not_trusted(valkey, two):
             assert there._memory.trusted, "an old value, although the connection is in doubt"
             await asyncio.sleep(0.001)
             seen = await there.get_or_set("k", source)
-        while not there._memory.check_trust():
-            await asyncio.sleep(0.001)
+        await in_memory(there)
         assert await there.get_or_set("k", source) == number
     assert stats(two[1]).doubts > 0
 
@@ -143,16 +142,13 @@ async def test_a_message_that_is_lost_silently_is_found_by_comparison(two):
     source.value = "new"
     # An invalidation that is in the log, and whose message never goes out.
     store = here._shared.cache_store
-    text = store._invalidate.text
-    silent = text.replace("redis.pcall('PUBLISH', ARGV[at + 2]", "redis.pcall('ECHO', ARGV[at + 2]")
-    assert silent != text
-    store._invalidate = Script(
-        "silent", silent.replace("redis.pcall('ECHO', ARGV[at + 2],", "tostring(")
-    )
+    silent = store._invalidate.text.replace("redis.pcall('PUBLISH', ARGV[at + 2],", "tostring(")
+    assert silent != store._invalidate.text
+    store._invalidate = Script("silent", silent)
     await here.invalidate(keys="k")
     assert await there.get_or_set("k", source) == "old"
     async with asyncio.timeout(5):
-        while await there.get_or_set("k", source) != "new":
+        while await there.get_or_set("k", source) != "new":  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
     assert stats(two[1]).gaps == 0
 
@@ -166,8 +162,7 @@ async def test_what_nobody_uses_is_not_followed(valkey):
             await in_memory(cache)
             await cache.get_or_set("k", lambda: 1)
             assert services.follower.follows(channel)
-            while services.follower.follows(channel):
-                await asyncio.sleep(0.01)
+            await until(lambda: not services.follower.follows(channel))
             assert not cache._memory.entries.by_key
 
 
