@@ -136,8 +136,8 @@ class CacheManager(Profiles):
             check_key(key),
             loader,
             type,
-            self._check_tags(tags),
-            self._policy(policy, options),
+            self._check_tags(tags) if tags else (),
+            self._policy(policy, options) if options or policy is None else policy,
             missing,
         )
         return await self._reader.answer(ask, at_least)  # type: ignore[no-any-return]

@@ -166,11 +166,12 @@ class LlmCache:
             ),
             name="fanwire-cache-stream",
         )
+        collector.answer = answer
         answer.add_done_callback(collector.answered)
         try:
             async for chunk in collector.chunks():
                 yield chunk
-            if answer.done():
+            if answer.done() and not answer.cancelled():
                 kept = answer.result()
                 self._count(kept, called=collector.called)
                 # Another's: all of it at once.
@@ -254,12 +255,13 @@ class LlmCache:
 class _Collector:
     """Collects the chunks of an answer for the cache, and passes them on as they come."""
 
-    __slots__ = ("_call", "_chunks", "_cost", "called", "left")
+    __slots__ = ("_call", "_chunks", "_cost", "answer", "called", "left")
 
     def __init__(self, call: Callable[[], AsyncIterator[Any]], cost: CostOf | None) -> None:
         self._call = call
         self._cost = cost
         self._chunks: asyncio.Queue[Any] = asyncio.Queue()
+        self.answer: asyncio.Task[_Kept] | None = None
         #: Whether the model was asked; whether nobody reads any more.
         self.called = False
         self.left = False
@@ -267,7 +269,10 @@ class _Collector:
     async def load(self) -> _Kept:
         """Ask the model, once."""
         if self.called:
-            raise Unfinished  # what was streamed is out of date already; others ask anew
+            # What was streamed is out of date already. Its reader has it; others ask anew.
+            if self.answer is not None:
+                self.answer.cancel()
+            raise Unfinished
         self.called = True
         collected = []
         async for chunk in self._call():

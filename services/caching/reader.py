@@ -96,16 +96,17 @@ class Reader:
         """Read from Redis for everybody who asks meanwhile."""
         reads, trusted = self._memory.reads, self._memory.trusted
         flight = reads[ask.key] = Flight(closed=True)
-        found: Found | None = None
         try:
             found = await self._shared.cache_store.read(self._channel.root, ask.key, ask.tags)
-        except StoreError as error:
+        except BaseException as error:
             self._land(reads, ask.key, flight)
-            flight.fail(error)
+            if isinstance(error, StoreError):
+                flight.fail(error)
+            else:
+                flight.land(None)  # whoever waited asks for himself
             raise
-        finally:
-            self._land(reads, ask.key, flight)
-            flight.land(found)
+        self._land(reads, ask.key, flight)
+        flight.land(found)
         if not trusted:
             flight.spoiled = True
         return found, flight

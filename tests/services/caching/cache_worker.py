@@ -42,7 +42,7 @@ async def line() -> None:
 
 async def stampede(url: str, callers: int, kind: str) -> None:
     """Ask for one key from many tasks."""
-    client = redis_py.Redis.from_url(url)
+    client = redis_py.Redis.from_url(url, max_connections=2 * callers)
 
     async def load() -> dict[str, int]:
         number = await client.incr("loads")
