@@ -23,6 +23,7 @@ import uvloop
 
 from benchmarks.seed_cache import SeedCache
 from channels.catalogue import WORKSPACE
+from services.caching.envelope import Found
 from services.caching.memory import Memory
 from services.store.script import Script
 
@@ -92,6 +93,7 @@ def break_it(how: str, cache) -> None:
         text = store._fill.text.replace("kept = 0", "kept = 1")
         assert text != store._fill.text
         store._fill = Script("broken", text)
+        Found.is_valid = lambda self, stamps: True
     elif how == "late":
         Memory._spoil = lambda self, key: None
 

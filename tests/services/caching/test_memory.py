@@ -75,6 +75,66 @@ async def test_a_version_makes_others_look(two):
         assert await there.get_or_set("k", source, at_least=version) == number
 
 
+class Held:
+    """A store whose replies to GET wait for ``gate``."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+        self.gate = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    async def execute(self, *command, **options):
+        """Send at once, reply later."""
+        reply = await self._store.execute(*command, **options)
+        if command[0] == "GET":
+            self.answered.set()
+            await self.gate.wait()
+        return reply
+
+
+async def test_a_read_that_is_on_its_way_is_not_shared_by_who_comes_later(valkey, two):
+    """Redis may have answered it before an invalidation that this process never hears of."""
+    here = two[0].for_workspace("w1").cache
+    source = Source("old")
+    await here.get_or_set("k", source)
+    async with opened(valkey.url, local_ttl_s=0) as deaf:
+        there = deaf.for_workspace("w1").cache
+        store = there._shared.cache_store
+        store._store = held = Held(store._store)
+        early = asyncio.create_task(there.get_or_set("k", source))
+        await held.answered.wait()
+        source.value = "new"
+        await here.invalidate(keys="k")
+        late = asyncio.create_task(there.get_or_set("k", source))
+        await asyncio.sleep(0)
+        held.gate.set()
+        assert await early == "old"  # it began before
+        assert await late == "new"
+
+
+async def test_what_is_read_while_it_is_invalidated_is_not_put_into_memory(two):
+    """The message overtakes the reply: who comes after it is answered anew."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    source = Source("old")
+    await here.get_or_set("k", source)
+    store = there._shared.cache_store
+    store._store = held = Held(store._store)
+    early = asyncio.create_task(there.get_or_set("k", source))
+    joined = asyncio.create_task(there.get_or_set("k", source))
+    await held.answered.wait()
+    source.value = "new"
+    await here.invalidate(keys="k")
+    await until(lambda: stats(two[1]).invalidations_heard)
+    late = asyncio.create_task(there.get_or_set("k", source))
+    await asyncio.sleep(0)
+    held.gate.set()
+    assert [await early, await joined, await late] == ["old", "old", "new"]
+    assert await there.get_or_set("k", source) == "new"
+
+
 async def test_nobody_changes_what_others_get(two):
     """What could be changed is made anew for each caller; what cannot be is shared."""
     cache = two[0].for_workspace("w1").cache
