@@ -274,7 +274,7 @@ class CacheStore:
         before, after = body_pieces(make, 1)
         args: list[Argument] = [
             *(before, after, now_ms, len(tags), new_id(), _TAG_TTL_MS),
-            *(writer, f"# {writer} {now_ms + writes_ms}" if writes_ms else ""),
+            *(writer, now_ms + writes_ms if writes_ms else ""),
             *(writes_ms + _MARK_SLACK_MS, self.filled_channel(root)),
         ]
         if kept is not None:

@@ -51,7 +51,7 @@ class Reader:
         if trusted and not strict:
             # It may be that only now everything is told again.
             entry = self._by_key.get(ask.key)
-            if entry is not None and entry.until > _now() and entry.shape is ask.shape:
+            if entry is not None and entry.until > _now() and entry.shape == ask.shape:
                 self._stats.local_hits += 1
                 return entry.value if entry.decode is None else entry.decode(entry.value)
         while True:
@@ -274,7 +274,7 @@ class Reader:
         entry = self._by_key.get(key)
         if entry is None or _now() - entry.born > self._shared.settings.outage_age_s:
             return None
-        if entry.shape is not shape:
+        if entry.shape != shape:
             return None
         self._stats.outage += 1
         entry.used = True

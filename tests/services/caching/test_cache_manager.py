@@ -417,6 +417,21 @@ async def test_while_a_writer_writes_nothing_is_kept(cache):
     assert source.loads == 4
 
 
+async def test_writers_do_not_end_each_others_fences(cache):
+    """Nothing is kept until the last of them is done."""
+    source = Source("old")
+    first, second, third = (cache.writing(keys="k") for _ in range(3))
+    for writing in (first, second, third):
+        await writing.__aenter__()
+    for writing in (second, first):
+        await writing.__aexit__(None, None, None)
+        await cache.get_or_set("k", source)
+        assert await cache.get("k") is None
+    await third.__aexit__(None, None, None)
+    await cache.get_or_set("k", source)
+    assert await cache.get("k") == "old"
+
+
 async def test_a_writer_that_dies_leaves_nothing_old(cache, caches, hand):
     """Its fence stays for its time."""
     source = Source("old")

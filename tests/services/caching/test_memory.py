@@ -148,6 +148,14 @@ async def test_nobody_changes_what_others_get(two):
     assert text == "x" * 1000
 
 
+async def test_types_that_are_equal_are_the_same(two):
+    """``list[int]`` is another object each time it is written."""
+    cache = two[0].for_workspace("w1").cache
+    for _ in range(3):
+        assert await cache.get_or_set("k", lambda: [1], type=list[int]) == [1]
+    assert stats(two[0]).local_hits == 2
+
+
 async def test_memory_has_a_bound(valkey):
     """In entries and bytes; what is used stays."""
     async with opened(valkey.url, local_entries=10, local_bytes=50_000) as services:
