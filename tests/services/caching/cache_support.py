@@ -14,7 +14,8 @@ from services.store.tcp import TcpStore, TcpStoreOptions
 
 __all__ = ["Source", "commands", "in_memory", "opened", "until"]
 
-QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05))
+#: Probes are commands too, and would be counted.
+QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05), probe_interval_s=60.0)
 
 
 @asynccontextmanager
