@@ -12,6 +12,7 @@ from typing import Any
 
 from services.approvals import Approvals
 from services.caching.cache_manager import CacheManager
+from services.caching.llm_cache import LlmCache
 from services.context import Context
 from services.onboarding import Onboarding
 from services.preferences import Preferences
@@ -38,6 +39,11 @@ class Workspace:
     def cache(self) -> CacheManager:
         """What is dear to load, kept near: the foundation, the profiles, anything by a key."""
         return self.context.caches.of_workspace(self.id)
+
+    @property
+    def llm_cache(self) -> LlmCache:
+        """Answers of language models to requests that are the very same."""
+        return self.context.caches.llm(self.id)
 
     @property
     def sessions(self) -> SessionManager:

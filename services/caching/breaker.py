@@ -24,6 +24,11 @@ class Breaker:
         self._open_until = 0.0
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing failed lately; changes nothing."""
+        return not self._failures
+
+    @property
     def is_open(self) -> bool:
         """Whether calls are not to be made; changes nothing."""
         return self._failures >= self._limit and self._now() < self._open_until

@@ -124,7 +124,7 @@ class CacheManager(Profiles):
             entry is not None
             and entry.until > _now()
             and memory.trusted
-            and entry.shape is type
+            and (entry.shape is type or entry.shape == type)
             and at_least <= memory.seen
             and options.get("local_ttl_s") != 0
         ):
@@ -136,8 +136,8 @@ class CacheManager(Profiles):
             check_key(key),
             loader,
             type,
-            self._check_tags(tags),
-            self._policy(policy, options),
+            self._check_tags(tags) if tags else (),
+            self._policy(policy, options) if options or policy is None else policy,
             missing,
         )
         return await self._reader.answer(ask, at_least)  # type: ignore[no-any-return]
@@ -157,7 +157,7 @@ class CacheManager(Profiles):
         memory = self._memory
         entry = self._by_key.get(check_key(key))
         trusted = memory.check_trust() and at_least <= memory.seen
-        if entry is not None and trusted and entry.until > _now() and entry.shape is type:
+        if entry is not None and trusted and entry.until > _now() and entry.shape == type:
             self._stats.local_hits += 1
             entry.used = True
             return entry.value if entry.decode is None else entry.decode(entry.value)

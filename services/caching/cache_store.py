@@ -95,6 +95,7 @@ class CacheStore:
         "_settings",
         "_stats",
         "_store",
+        "_timeout_s",
         "breaker",
         "clock",
     )
@@ -113,6 +114,7 @@ class CacheStore:
         self._changes = changes
         self.clock = clock
         self._settings = settings
+        self._timeout_s = settings.timeout_s
         self._stats = stats
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_s)
         self._begin = load_script("cache_begin")
@@ -132,7 +134,22 @@ class CacheStore:
         """
         keys = self._keys
         if not tags:
-            found = parse(await self._guarded(self._execute, "GET", keys.cache(root, key)))
+            # The way of nearly all reads: what _guarded does, without its calls.
+            breaker = self.breaker
+            if not (breaker.is_closed or breaker.lets_pass()):
+                raise self._left_alone()
+            try:
+                text = await self._store.execute(
+                    "GET", keys.cache(root, key), timeout_s=self._timeout_s
+                )
+            except StoreError as error:
+                self._failed(error)
+                raise
+            if not breaker.is_closed:
+                breaker.succeeded()
+            found = parse(text)
+            if found is None or not found.tags:
+                return found
             stamps: dict[bytes, bytes] = {}
         else:
             names = [keys.cache_tag(root, tag) for tag in tags]
@@ -257,7 +274,7 @@ class CacheStore:
         before, after = body_pieces(make, 1)
         args: list[Argument] = [
             *(before, after, now_ms, len(tags), new_id(), _TAG_TTL_MS),
-            *(writer, f"# {writer} {now_ms + writes_ms}" if writes_ms else ""),
+            *(writer, now_ms + writes_ms if writes_ms else ""),
             *(writes_ms + _MARK_SLACK_MS, self.filled_channel(root)),
         ]
         if kept is not None:
@@ -280,27 +297,33 @@ class CacheStore:
     # -- the way to Redis ------------------------------------------------------------------
 
     def _execute(self, *command: Argument) -> Awaitable[Reply]:
-        return self._store.execute(*command, timeout_s=self._settings.timeout_s)
+        return self._store.execute(*command, timeout_s=self._timeout_s)
 
     def _run(self, *call: object) -> Awaitable[Reply]:
-        return self._store.run(*call, timeout_s=self._settings.timeout_s)  # type: ignore[arg-type]
+        return self._store.run(*call, timeout_s=self._timeout_s)  # type: ignore[arg-type]
 
     async def _guarded(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
         breaker = self.breaker
         if not breaker.lets_pass():
-            self._stats.bypasses += 1
-            raise StoreUnavailable("Redis failed several times just now; it is not asked")
+            raise self._left_alone()
         try:
             reply = await call(*arguments)
         except StoreError as error:
-            self._stats.store_errors += 1
-            if isinstance(error, StoreRefused):
-                breaker.succeeded()  # it is there
-            else:
-                breaker.failed()
+            self._failed(error)
             raise
         breaker.succeeded()
         return reply
+
+    def _failed(self, error: StoreError) -> None:
+        self._stats.store_errors += 1
+        if isinstance(error, StoreRefused):
+            self.breaker.succeeded()  # it is there
+        else:
+            self.breaker.failed()
+
+    def _left_alone(self) -> StoreUnavailable:
+        self._stats.bypasses += 1
+        return StoreUnavailable("Redis failed several times just now; it is not asked")
 
 
 def _pairs(tags: Sequence[str], stamps: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

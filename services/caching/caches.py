@@ -15,10 +15,11 @@ from services.store.port import Store
 from .cache_manager import CacheManager
 from .cache_store import CacheStore
 from .fill_waits import FillWaits
+from .llm_cache import LlmCache
 from .local_cache import LocalCache
 from .settings import CacheSettings
 from .shared import Shared
-from .stats import CacheStats
+from .stats import CacheStats, LlmStats
 
 __all__ = ["Caches"]
 
@@ -26,7 +27,7 @@ __all__ = ["Caches"]
 class Caches:
     """Makes the cache of each workspace, once, and looks after them. No I/O in the constructor."""
 
-    __slots__ = ("_catalogue", "_managers", "shared", "stats")
+    __slots__ = ("_catalogue", "_managers", "llm_stats", "shared", "stats")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Caches:
         settings = settings or CacheSettings()
         #: What was counted since the start.
         self.stats = CacheStats()
+        self.llm_stats = LlmStats()
         self.shared = Shared(
             store=store,
             cache_store=CacheStore(store, keys, changes, clock, settings, self.stats),
@@ -65,6 +67,11 @@ class Caches:
             channel = self._catalogue.find(WORKSPACE.name(workspace=workspace))
             found = self._managers[workspace] = CacheManager(self.shared, channel, workspace)
         return found
+
+    def llm(self, workspace: str) -> LlmCache:
+        """Return the cache of a workspace's answers of language models."""
+        policy = self.shared.settings.llm
+        return LlmCache(self.of_workspace(workspace), policy, self.llm_stats)
 
     @property
     def common(self) -> CacheManager:

@@ -25,8 +25,9 @@ class Flight:
     __slots__ = ("_boarding", "_passengers", "background", "closed", "fallback", "spoiled")
 
     def __init__(self, *, closed: bool, background: bool = False) -> None:
-        self._passengers: list[asyncio.Future[Landed]] = []
-        self._boarding: list[asyncio.Future[Landed]] = []
+        # Made when somebody comes: most reads are one caller's.
+        self._passengers: list[asyncio.Future[Landed]] | None = None
+        self._boarding: list[asyncio.Future[Landed]] | None = None
         self.closed = closed
         #: Whether nobody asked for it.
         self.background = background
@@ -38,19 +39,23 @@ class Flight:
     def board(self) -> asyncio.Future[Landed]:
         """Return a future of what it brings; cancelling it harms nobody."""
         passenger = asyncio.get_running_loop().create_future()
+        if self._passengers is None:
+            self._passengers = []
         self._passengers.append(passenger)
         return passenger
 
     def queue(self) -> asyncio.Future[Landed]:
         """Return a future that is done when it is time to ask again."""
         passenger = asyncio.get_running_loop().create_future()
+        if self._boarding is None:
+            self._boarding = []
         self._boarding.append(passenger)
         return passenger
 
     @property
     def passengers(self) -> int:
         """How many are on board; what comes later sits behind them."""
-        return len(self._passengers)
+        return len(self._passengers or ())
 
     def close(self) -> None:
         """Let nobody strict on board."""
@@ -59,21 +64,22 @@ class Flight:
     def open(self) -> None:
         """Let everybody on board again."""
         self.closed = False
-        boarding, self._boarding = self._boarding, []
-        for passenger in boarding:
+        boarding, self._boarding = self._boarding, None
+        for passenger in boarding or ():
             _give(passenger, None)
 
     def land(self, found: Landed, *, first: int | None = None) -> None:
         """Give everybody what was brought; but only the ``first`` ones, if that is said."""
-        passengers, self._passengers = self._passengers, []
-        for number, passenger in enumerate(passengers):
+        passengers, self._passengers = self._passengers, None
+        for number, passenger in enumerate(passengers or ()):
             _give(passenger, found if first is None or number < first else None)
-        self.open()
+        if self._boarding is not None:
+            self.open()
 
     def fail(self, error: BaseException) -> None:
         """Tell everybody why there is nothing."""
-        passengers, self._passengers = self._passengers, []
-        for passenger in passengers:
+        passengers, self._passengers = self._passengers, None
+        for passenger in passengers or ():
             if not passenger.done():
                 passenger.set_exception(error)
         self.open()

@@ -20,7 +20,7 @@ from .flight import Flight
 from .settings import CachePolicy
 from .shared import Shared
 
-__all__ = ["Load", "terms"]
+__all__ = ["Load", "Unfinished", "terms"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ _SLACK_S: Final = 0.02
 _BYPASS_S: Final = 5.0
 #: Beyond the last window: the clocks of those who read may be behind.
 _TTL_SLACK_MS: Final = 1_000
+
+
+class Unfinished(Exception):
+    """Raised by a loader that brings nothing and has not failed: others ask for themselves."""
 
 
 class Load:
@@ -195,10 +199,10 @@ class Load:
                 if inspect.isawaitable(value):
                     value = await value
         except BaseException as error:
-            self._stats.failures += 1
+            failed = isinstance(error, Exception) and not isinstance(error, Unfinished)
+            self._stats.failures += failed
             if renewal is not None:
                 renewal.end()
-                failed = isinstance(error, Exception)
                 pause_s = self._settings.failure_s if failed else 0.0
                 await self._release(token, "!" if pause_s else "", pause_s)
             if isinstance(error, TimeoutError) and timeout.expired():

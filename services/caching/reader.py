@@ -16,7 +16,7 @@ from .ask import Ask
 from .codec import decoder
 from .envelope import Found
 from .flight import Flight
-from .load import Load
+from .load import Load, Unfinished
 from .memory import Memory
 from .shared import Shared
 
@@ -51,7 +51,7 @@ class Reader:
         if trusted and not strict:
             # It may be that only now everything is told again.
             entry = self._by_key.get(ask.key)
-            if entry is not None and entry.until > _now() and entry.shape is ask.shape:
+            if entry is not None and entry.until > _now() and entry.shape == ask.shape:
                 self._stats.local_hits += 1
                 return entry.value if entry.decode is None else entry.decode(entry.value)
         while True:
@@ -96,16 +96,17 @@ class Reader:
         """Read from Redis for everybody who asks meanwhile."""
         reads, trusted = self._memory.reads, self._memory.trusted
         flight = reads[ask.key] = Flight(closed=True)
-        found: Found | None = None
         try:
             found = await self._shared.cache_store.read(self._channel.root, ask.key, ask.tags)
-        except StoreError as error:
+        except BaseException as error:
             self._land(reads, ask.key, flight)
-            flight.fail(error)
+            if isinstance(error, StoreError):
+                flight.fail(error)
+            else:
+                flight.land(None)  # whoever waited asks for himself
             raise
-        finally:
-            self._land(reads, ask.key, flight)
-            flight.land(found)
+        self._land(reads, ask.key, flight)
+        flight.land(found)
         if not trusted:
             flight.spoiled = True
         return found, flight
@@ -204,6 +205,9 @@ class Reader:
             self._land(memory.loads, ask.key, flight)
             flight.fail(LoadFailed(f"loading {ask.key!r} was broken off: the services are closed"))
             raise
+        except Unfinished:
+            self._land(memory.loads, ask.key, flight)
+            flight.land(None)
         except Exception as error:  # noqa: BLE001 - the loader's, for those who wait
             self._note_failure(ask.key, error)
             if flight.background:
@@ -270,7 +274,7 @@ class Reader:
         entry = self._by_key.get(key)
         if entry is None or _now() - entry.born > self._shared.settings.outage_age_s:
             return None
-        if entry.shape is not shape:
+        if entry.shape != shape:
             return None
         self._stats.outage += 1
         entry.used = True

@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 import msgspec
 from msgspec import Meta
 
-__all__ = ["CachePolicy", "CacheSettings", "PolicyOptions"]
+__all__ = ["CachePolicy", "CacheSettings", "LlmPolicy", "PolicyOptions"]
 
 _Seconds = Annotated[float, Meta(ge=0)]
 
@@ -52,11 +52,23 @@ class PolicyOptions(TypedDict, total=False):
     local_ttl_s: float | None
 
 
+class LlmPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which answers of language models are kept, and how long."""
+
+    ttl_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 86_400.0
+    #: Above it answers are meant to differ. A request that names none is cached.
+    max_temperature: Annotated[float, Meta(ge=0)] = 0.3
+    keep_tool_calls: bool = False
+    #: A call that takes longer is cancelled, and has failed.
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 300.0
+
+
 class CacheSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all caches of a process share."""
 
     #: What holds where a call says nothing else.
     policy: CachePolicy = CachePolicy()
+    llm: LlmPolicy = LlmPolicy()
     #: Longest a process answers from its own memory without asking: the bound on how long an
     #: invalidation that was lost on the way goes unnoticed. 0 switches it off.
     local_ttl_s: _Seconds = 10.0

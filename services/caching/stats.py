@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["CacheStats"]
+__all__ = ["CacheStats", "LlmStats"]
 
 
 class CacheStats(msgspec.Struct):
@@ -47,3 +47,16 @@ class CacheStats(msgspec.Struct):
     #: Calls to Redis that failed, and those not made after others had.
     store_errors: int = 0
     bypasses: int = 0
+
+
+class LlmStats(msgspec.Struct):
+    """Counters since start, of the answers of language models.
+
+    ``bypassed`` are calls that may not be cached; ``saved_micro_usd`` is what hits would have
+    cost, as far as callers said.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    bypassed: int = 0
+    saved_micro_usd: int = 0

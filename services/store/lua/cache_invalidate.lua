@@ -6,13 +6,27 @@
 --          10, 11 the body before and after the version
 --          12 now, ms   13 how many tags   14 new stamp of the tags   15 TTL of stamp and version, ms
 --          16 token of the writer who changes the source, '' for none
---          17 his lease from now on, '' for none (he is done)   18 its TTL, ms
+--          17 until when (ms) he fences the keys, '' when he is done   18 TTL of that, ms
 --          19 pub/sub channel for those who wait, '' for none
 --          20, 21 header before the stamps and payload of a value to keep instead (one key), or
 --          none of them   22 its TTL, ms   23.. names of its tags
 -- returns  {1 done | 2 done, but the value was not kept, 1 first of its hour | 0, version}
 
 -- include event_log
+
+-- Returns those who fence a key, but for one of them, and until when.
+local function writers_of(lease, but)
+  local names, ends = string.match(lease or '', '^# (%S+) (%d+)$')
+  local writers = {}
+  if names and tonumber(ends) > tonumber(ARGV[12]) then
+    for name in string.gmatch(names, '[^,]+') do
+      if name ~= but then
+        writers[#writers + 1] = name
+      end
+    end
+  end
+  return writers, ends
+end
 
 local tags, own = tonumber(ARGV[13]), math.max(#ARGV - 22, 0)
 local keys = (#KEYS - 3 - tags - own) / 2
@@ -34,19 +48,20 @@ for i = 4, 3 + tags do
 end
 local code, gone = 1, {}
 for i = 1, keys do
-  local lease = found[i]
   local value_key, lease_key = KEYS[3 + tags + i], KEYS[3 + tags + keys + i]
   gone[#gone + 1] = value_key
+  local writers, ends = writers_of(found[i], ARGV[16])
   if ARGV[17] ~= '' then
-    redis.call('SET', lease_key, ARGV[17], 'PX', ARGV[18])
-  elseif lease then
-    local writer = string.match(lease, '^# (%S+) ')
-    local ends = tonumber(string.match(lease, '(%d+)$'))
-    if writer and writer ~= ARGV[16] and ends and ends > tonumber(ARGV[12]) then
-      code = 2  -- another writer is still at it: his lease stays
-    else
-      gone[#gone + 1] = lease_key
-    end
+    writers[#writers + 1] = ARGV[16]
+    redis.call('SET', lease_key, '# ' .. table.concat(writers, ',') .. ' ' .. ARGV[17],
+      'PX', ARGV[18])
+  elseif #writers > 0 then
+    -- Others are still at it: their fence stays.
+    code = 2
+    redis.call('SET', lease_key, '# ' .. table.concat(writers, ',') .. ' ' .. ends,
+      'PX', math.max(ends - tonumber(ARGV[12]), 1))
+  elseif found[i] then
+    gone[#gone + 1] = lease_key
   end
 end
 if #gone > 0 then

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from services.caching.settings import CacheSettings
@@ -13,9 +13,10 @@ from services.follower import FollowerSettings
 from services.service_settings import ServiceSettings
 from services.store.tcp import TcpStore, TcpStoreOptions
 
-__all__ = ["Source", "commands", "in_memory", "opened"]
+__all__ = ["Source", "commands", "in_memory", "opened", "until"]
 
-QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05))
+#: Probes are commands too, and would be counted.
+QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05), probe_interval_s=60.0)
 
 
 @asynccontextmanager
@@ -42,6 +43,7 @@ class Source:
         self.begun = asyncio.Event()
 
     async def __call__(self) -> object:
+        """Load."""
         self.loads += 1
         value = self.value  # as it was when the load began
         self.begun.set()
@@ -51,10 +53,16 @@ class Source:
         return value
 
 
-async def in_memory(cache, key="warm") -> None:
+async def until(condition: Callable[[], object]) -> None:
+    """Return when ``condition()`` is true; nothing tells of what it is about."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.001)
+
+
+async def in_memory(cache) -> None:
     """Return when the workspace is followed and memory is used."""
-    while not cache._memory.check_trust():
-        await asyncio.sleep(0.001)
+    await until(cache._memory.check_trust)
 
 
 async def commands(store, call) -> dict[str, int]:

@@ -12,8 +12,9 @@ from channels.catalogue import WORKSPACE, Catalogue
 from channels.errors import BadRequest, LimitExceeded, LoadFailed
 from services.caching.settings import CachePolicy, CacheSettings
 from services.context import Context
+from services.event_log import EventLog
 
-from .cache_support import Source
+from .cache_support import Source, until
 
 
 class Hand:
@@ -24,9 +25,11 @@ class Hand:
         self.measured = True
 
     def now_ms(self) -> int:
+        """Return the time."""
         return self.ms
 
     def move(self, seconds: float) -> None:
+        """Let time pass."""
         self.ms += int(seconds * 1000)
 
 
@@ -93,13 +96,13 @@ class Profile(msgspec.Struct, frozen=True):
 
 async def test_values_are_read_as_their_type(cache, caches):
     """A value that is not of the type is a miss, and loaded anew."""
-    await cache.get_or_set("k", lambda: {"nome": "ada"})
+    await cache.get_or_set("k", lambda: {"title": "ada"})
     loaded = await cache.get_or_set("k", lambda: Profile("ada", 36), type=Profile)
     assert loaded == Profile("ada", 36)
     assert caches.stats.undecodable == 1
     assert await cache.get("k", type=Profile) == Profile("ada", 36)
     with pytest.raises(BadRequest, match="not of its type"):
-        await cache.get_or_set("other", lambda: {"nome": "ada"}, type=Profile)
+        await cache.get_or_set("other", lambda: {"title": "ada"}, type=Profile)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\n", "a\x00", "x" * 257, "\ud800", 7])
@@ -165,8 +168,7 @@ async def test_a_value_has_three_windows(cache, caches, hand):
     source.begun.clear()
     assert await read() == "old"
     await source.begun.wait()
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert (await read(), source.loads) == ("new", 2)
     hand.move(25)
     source.error = RuntimeError("no database")
@@ -188,8 +190,7 @@ async def test_a_slow_load_is_not_waited_for_where_there_is_an_old_value(cache, 
     assert await cache.get_or_set("k", source, **options) == "old"
     assert caches.stats.slow == 1
     source.gate.set()
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert await cache.get_or_set("k", source, **options) == "new"
     assert source.loads == 2
 
@@ -231,8 +232,7 @@ async def test_eager_values_are_loaded_before_their_end(cache, caches, hand):
     assert caches.stats.refreshes == 0
     hand.move(2)
     assert await cache.get_or_set("k", source, ttl_s=100.0, eager=0.8) == "old"
-    while caches.stats.fills < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: caches.stats.fills == 2)
     assert await cache.get_or_set("k", source, ttl_s=100.0, eager=0.8) == "new"
 
 
@@ -364,9 +364,8 @@ async def test_an_invalidation_is_told(cache, any_store, keys, hand):
     hand.move(0.001)
     second = await cache.invalidate(keys="a")
     assert second > first
-    log = keys.log(Catalogue().find(WORKSPACE.name(workspace="w1")))
-    entries = await any_store.execute("XRANGE", log, "-", "+")
-    told = [msgspec.json.decode(b"{" + fields[3] + b"}")["data"] for _, fields in entries]
+    page = await EventLog(any_store, keys).read(Catalogue().find(WORKSPACE.name(workspace="w1")))
+    told = [msgspec.json.decode(publication.data) for publication in page.publications]
     assert [event["type"] for event in told] == ["cache.invalidated"] * 2
     assert told[0]["data"] == {
         "workspace": "w1",
@@ -416,6 +415,21 @@ async def test_while_a_writer_writes_nothing_is_kept(cache):
     assert source.loads == 3
     assert [await cache.get_or_set("k", source) for _ in range(2)] == ["new"] * 2
     assert source.loads == 4
+
+
+async def test_writers_do_not_end_each_others_fences(cache):
+    """Nothing is kept until the last of them is done."""
+    source = Source("old")
+    first, second, third = (cache.writing(keys="k") for _ in range(3))
+    for writing in (first, second, third):
+        await writing.__aenter__()
+    for writing in (second, first):
+        await writing.__aexit__(None, None, None)
+        await cache.get_or_set("k", source)
+        assert await cache.get("k") is None
+    await third.__aexit__(None, None, None)
+    await cache.get_or_set("k", source)
+    assert await cache.get("k") == "old"
 
 
 async def test_a_writer_that_dies_leaves_nothing_old(cache, caches, hand):

@@ -12,7 +12,7 @@ from services.caching.stats import CacheStats
 from services.context import Context
 from services.store.script import Script
 
-from .cache_support import Source, in_memory, opened
+from .cache_support import Source, in_memory, opened, until
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ async def two(valkey):
 
 
 def stats(services) -> CacheStats:
+    """Return what an application counted."""
     return services.context.caches.stats
 
 
@@ -48,8 +49,7 @@ async def test_an_event_reaches_the_memory_of_others(two):
         assert heard.local_hits == before + 1
         source.value = "set"
         await invalidate()
-        while heard.invalidations_heard <= number:
-            await asyncio.sleep(0.001)
+        await until(lambda: heard.invalidations_heard > number)  # noqa: B023 - awaited here
         assert await there.get_or_set(key, source, tags=["t"]) == "set"
 
 
@@ -75,6 +75,66 @@ async def test_a_version_makes_others_look(two):
         assert await there.get_or_set("k", source, at_least=version) == number
 
 
+class Held:
+    """A store whose replies to GET wait for ``gate``."""
+
+    def __init__(self, store) -> None:
+        self._store = store
+        self.gate = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    async def execute(self, *command, **options):
+        """Send at once, reply later."""
+        reply = await self._store.execute(*command, **options)
+        if command[0] == "GET":
+            self.answered.set()
+            await self.gate.wait()
+        return reply
+
+
+async def test_a_read_that_is_on_its_way_is_not_shared_by_who_comes_later(valkey, two):
+    """Redis may have answered it before an invalidation that this process never hears of."""
+    here = two[0].for_workspace("w1").cache
+    source = Source("old")
+    await here.get_or_set("k", source)
+    async with opened(valkey.url, local_ttl_s=0) as deaf:
+        there = deaf.for_workspace("w1").cache
+        store = there._shared.cache_store
+        store._store = held = Held(store._store)
+        early = asyncio.create_task(there.get_or_set("k", source))
+        await held.answered.wait()
+        source.value = "new"
+        await here.invalidate(keys="k")
+        late = asyncio.create_task(there.get_or_set("k", source))
+        await asyncio.sleep(0)
+        held.gate.set()
+        assert await early == "old"  # it began before
+        assert await late == "new"
+
+
+async def test_what_is_read_while_it_is_invalidated_is_not_put_into_memory(two):
+    """The message overtakes the reply: who comes after it is answered anew."""
+    here, there = (services.for_workspace("w1").cache for services in two)
+    source = Source("old")
+    await here.get_or_set("k", source)
+    store = there._shared.cache_store
+    store._store = held = Held(store._store)
+    early = asyncio.create_task(there.get_or_set("k", source))
+    joined = asyncio.create_task(there.get_or_set("k", source))
+    await held.answered.wait()
+    source.value = "new"
+    await here.invalidate(keys="k")
+    await until(lambda: stats(two[1]).invalidations_heard)
+    late = asyncio.create_task(there.get_or_set("k", source))
+    await asyncio.sleep(0)
+    held.gate.set()
+    assert [await early, await joined, await late] == ["old", "old", "new"]
+    assert await there.get_or_set("k", source) == "new"
+
+
 async def test_nobody_changes_what_others_get(two):
     """What could be changed is made anew for each caller; what cannot be is shared."""
     cache = two[0].for_workspace("w1").cache
@@ -86,6 +146,14 @@ async def test_nobody_changes_what_others_get(two):
     text = await cache.get_or_set("t", lambda: "x" * 1000)
     assert await cache.get_or_set("t", lambda: "") is await cache.get_or_set("t", lambda: "")
     assert text == "x" * 1000
+
+
+async def test_types_that_are_equal_are_the_same(two):
+    """``list[int]`` is another object each time it is written."""
+    cache = two[0].for_workspace("w1").cache
+    for _ in range(3):
+        assert await cache.get_or_set("k", lambda: [1], type=list[int]) == [1]
+    assert stats(two[0]).local_hits == 2
 
 
 async def test_memory_has_a_bound(valkey):
@@ -129,8 +197,7 @@ async def test_a_killed_subscription_is_not_trusted(valkey, two):
             assert there._memory.trusted, "an old value, although the connection is in doubt"
             await asyncio.sleep(0.001)
             seen = await there.get_or_set("k", source)
-        while not there._memory.check_trust():
-            await asyncio.sleep(0.001)
+        await in_memory(there)
         assert await there.get_or_set("k", source) == number
     assert stats(two[1]).doubts > 0
 
@@ -143,16 +210,13 @@ async def test_a_message_that_is_lost_silently_is_found_by_comparison(two):
     source.value = "new"
     # An invalidation that is in the log, and whose message never goes out.
     store = here._shared.cache_store
-    text = store._invalidate.text
-    silent = text.replace("redis.pcall('PUBLISH', ARGV[at + 2]", "redis.pcall('ECHO', ARGV[at + 2]")
-    assert silent != text
-    store._invalidate = Script(
-        "silent", silent.replace("redis.pcall('ECHO', ARGV[at + 2],", "tostring(")
-    )
+    silent = store._invalidate.text.replace("redis.pcall('PUBLISH', ARGV[at + 2],", "tostring(")
+    assert silent != store._invalidate.text
+    store._invalidate = Script("silent", silent)
     await here.invalidate(keys="k")
     assert await there.get_or_set("k", source) == "old"
     async with asyncio.timeout(5):
-        while await there.get_or_set("k", source) != "new":
+        while await there.get_or_set("k", source) != "new":  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
     assert stats(two[1]).gaps == 0
 
@@ -166,8 +230,7 @@ async def test_what_nobody_uses_is_not_followed(valkey):
             await in_memory(cache)
             await cache.get_or_set("k", lambda: 1)
             assert services.follower.follows(channel)
-            while services.follower.follows(channel):
-                await asyncio.sleep(0.01)
+            await until(lambda: not services.follower.follows(channel))
             assert not cache._memory.entries.by_key
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.seed_cache import SeedCache
 
-from .cache_support import commands, opened
+from .cache_support import commands, opened, until
 
 ROOT = Path(__file__).parents[3]
 #: Changes of the source while others read it.
@@ -175,8 +175,7 @@ async def test_a_holder_that_is_killed_costs_its_lease(valkey):
         cache = services.for_workspace("w1").cache
         assert await heard(holder) == {"loading": True}
         waiting = asyncio.create_task(cache.get_or_set("k", lambda: "mine"))
-        while not services.context.caches.stats.waits:
-            await asyncio.sleep(0.001)
+        await until(lambda: services.context.caches.stats.waits)
         holder.kill()
         await holder.wait()
         killed = time.monotonic()

@@ -2,7 +2,7 @@
 --
 -- A lease is text, a mark and what follows it:
 --   = token until    its holder loads; until (ms) somebody else may
---   # token until    a writer changes the source: nobody may keep what he loads meanwhile
+--   # token,... until  writers change the source: nobody may keep what he loads meanwhile
 --   ~ until          the value cannot be kept: load it without a lease
 --   ! until          it could not be loaded: leave the source alone for a moment
 --
