@@ -44,6 +44,8 @@ class World:
         self.log: dict[int, tuple[str, bytes]] = {}
         self.offset = 0
         self.id = ""
+        #: offset -> the id of what was published there last.
+        self.ids: dict[int, str] = {}
         #: id -> the id of the publication before it.
         self.parents: dict[str, str] = {}
         self.on_their_way: deque[bytes | None] = deque()
@@ -56,7 +58,7 @@ class World:
         previous = self.id
         self.parents[id_] = previous
         self.offset += 1
-        self.id = id_
+        self.id = self.ids[self.offset] = id_
         self.log[self.offset] = (id_, body(self.count))
         if not lost:
             publication = Publication.from_log(
@@ -78,13 +80,15 @@ class World:
         self.epochs += 1
         self.epoch = f"e{self.epochs}"
         self.log.clear()
+        self.ids.clear()
         self.offset, self.id = 0, ""
 
     def rewind(self, count: int) -> None:
         """Fail over to a replica that lacks the last ``count`` publications."""
         self.offset = max(self.offset - count, 0)
         self.log = {offset: entry for offset, entry in self.log.items() if offset <= self.offset}
-        self.id = self.log[self.offset][0] if self.offset in self.log else ""
+        # Its meta hash names the top, also where the log has been trimmed.
+        self.id = self.ids.get(self.offset, "")
         self.on_their_way.clear()
         self.on_their_way.append(_CUT)
 
@@ -188,8 +192,7 @@ class LineageSink(RecordingSink):
         """Take a publication."""
         super().on_publication(publication)
         parent = self.world.parents[publication.id]
-        # A trimmed world forgets the id at its top when it rewinds.
-        if self.id is not None and parent not in {self.id, ""}:
+        if self.id is not None and parent != self.id:
             self.faults.append(f"{publication} is the child of {parent}, not of {self.id}")
         self.id = publication.id
 
