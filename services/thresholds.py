@@ -12,24 +12,35 @@ from typing import TypeAlias
 
 from channels.scope import Scope
 
-__all__ = ["Teller", "Thresholds"]
+__all__ = ["Limits", "Teller", "Thresholds"]
 
 #: ``tell(scope, month, day, user)``: look at the account and tell what was not told; ``user``
 #: is who reached it. Any number of calls tell once.
 Teller: TypeAlias = Callable[[Scope, str, str, str], Awaitable[None]]
 
 
-class Thresholds:
-    """Holds the teller; without budgets there is none, and nothing is told."""
+#: Limits of a scope of which the account says nothing: of the month (micro-USD) and of the day
+#: (tokens); None for none.
+Limits: TypeAlias = Callable[[Scope], tuple[int | None, int | None]]
 
-    __slots__ = ("_tell",)
+
+class Thresholds:
+    """Holds who knows the limits and tells; without budgets there are none."""
+
+    __slots__ = ("_limits", "_tell")
 
     def __init__(self) -> None:
         self._tell: Teller | None = None
+        self._limits: Limits | None = None
 
-    def use(self, tell: Teller) -> None:
-        """Have thresholds told by ``tell``."""
+    def use(self, tell: Teller, limits: Limits) -> None:
+        """Have thresholds told by ``tell``, and take ``limits`` where accounts name none."""
         self._tell = tell
+        self._limits = limits
+
+    def limits(self, scope: Scope) -> tuple[int | None, int | None]:
+        """Return the limits of the month and of the day where the account names none."""
+        return (None, None) if self._limits is None else self._limits(scope)
 
     async def reached(self, scope: Scope, month: str, day: str, user: str) -> None:
         """Have what the account has to tell told; raises ``StoreError`` if it may not be."""

@@ -411,6 +411,11 @@ class Budgets:
             raise BadRequest(f"ttl_s is {least:g} to {most:g} s; got {ttl_s!r}")
         return round(ttl_s * 1000)
 
+    def _limits(self, scope: Scope) -> tuple[int | None, int | None]:
+        """Return what holds where the database names no limit."""
+        rule = self._ground.rule(scope)
+        return rule.monthly_micro_usd, rule.daily_tokens
+
     async def _expire(self, root: str, hold_id: str) -> None:
         await self._reservations.expire(root, hold_id)
 
@@ -428,7 +433,7 @@ def install(
     """
     budgets = Budgets(context, usage, settings, price=price)
     context.sweeper.handle(FAMILY, budgets._expire)  # noqa: SLF001
-    context.thresholds.use(budgets._teller.tell)  # noqa: SLF001
+    context.thresholds.use(budgets._teller.tell, budgets._limits)  # noqa: SLF001
     return budgets
 
 

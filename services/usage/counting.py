@@ -59,6 +59,7 @@ class _Route(NamedTuple):
     keys: list[str]
     fields: list[str]
     member: str
+    limits: list[Argument]
 
 
 class Counting:
@@ -116,6 +117,7 @@ class Counting:
                 *route.fields,
                 *(f"{day}:a:{agent}", f"{day}:a", f"{day}:m:{model}", f"{day}:m"),
                 *(f"{day}:w:{entry.workspace}", f"{day}:w"),
+                *route.limits,
             ],
         )
 
@@ -136,6 +138,11 @@ class Counting:
                 *(f"{day}:c", f"{day}:i", f"{day}:o", f"{day}:n", f"{day}:p"),
             ],
             Sweeper.member(FAMILY, entry.user),
+            [
+                "" if limit is None else limit
+                for scope in scopes
+                for limit in self._context.thresholds.limits(scope)
+            ],
         )
 
     async def seed(self, charge: Charge, places: Sequence[int]) -> None:

@@ -36,9 +36,7 @@ end
 
 local many, day = tonumber(ARGV[33]), ARGV[29]
 local apart = #KEYS > 6 + many
-local today = ARGV[34]
-local why, found = usage_read(4, 33, {'r', day .. ':r', 'L', 'c', 'seeded', 'D', 'T',
-  today .. ':T', today .. ':i', today .. ':o'})
+local why, found = usage_read(4, 33, {'r', day .. ':r', 'L', 'c', 'seeded'})
 local repeated = why == 'repeated'
 if why == 'missing' then
   return {-1, 0, found}
@@ -76,16 +74,6 @@ for number = 1, many do
   if number == 1 then
     account.limit = account.limit or tonumber(ARGV[rules])
     user = account
-  end
-  if not repeated then
-    -- Counting sees the limits that stand in the account; those of the rules are seen here.
-    local more = found[number].more
-    local limit = not more[3] and tonumber(ARGV[rules + (number - 1) * 7])
-    local day_limit = not more[6] and tonumber(ARGV[rules + (number - 1) * 7 + 3])
-    found[number].tell = found[number].tell
-      or limit and usage_reached((tonumber(more[4] or '0') + cost), limit, more[7], ARGV[44])
-      or day_limit and usage_reached(tonumber(more[9] or '0') + tonumber(more[10] or '0')
-        + tokens, day_limit, more[8], ARGV[44])
   end
 end
 

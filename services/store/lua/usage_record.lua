@@ -2,7 +2,7 @@
 --
 -- KEYS     1 log stream, 2 meta hash of the user's channel
 --          3 op string, 4 pending stream, 5 due set of the user   6... accounts (lib/usage.lua)
--- ARGV     1-9 terms of the channel   10 body of the event   11-44 terms of usage
+-- ARGV     1-9 terms of the channel   10 body of the event   11... terms of usage
 -- returns  {1 counted, hourly, {places of accounts with something to tell}}
 --          {2 counted before, 0, what it was then}
 --          {3 not counted, 0, {places of accounts that must be seeded}}

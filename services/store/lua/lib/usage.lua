@@ -2,7 +2,7 @@
 -- (What stands in an account: services/usage/account.py.)
 --
 -- KEYS from `first`   op, pending, due; then the accounts, the user's before the others
--- ARGV from `at`      34 terms; services/usage/counting.py makes them:
+-- ARGV from `at`      34 terms and two an account; services/usage/counting.py makes them:
 --    0 accounts, how many   1 day of the month, DD   2 kind, '' for usage
 --    3 cost, micro-USD   4 tokens in   5 tokens out   6 requests
 --    7 agent   8 model   9 workspace ('' for none): names in the user's breakdown
@@ -12,6 +12,7 @@
 --   17-27 fields that are read of an account: seeded L D T DD:T c DD:c DD:i DD:o DD:n DD:p
 --   28-33 fields of the user's breakdown, of agent, model and workspace: the name's and the
 --         number of names
+--   34... of each account: limit of the month and of the day where L and D are absent, '' for none
 --
 -- usage_read(first, at, more)   reads, and decides; nothing is written
 --   more      names of further fields of the accounts to read, or nil
@@ -134,11 +135,14 @@ local function usage_read(first, at, more)
           values[one] = found[last - at - 16 + one]
         end
       end
+      local limit, day_limit = found[2] or ARGV[at + 32 + 2 * place],
+        found[3] or ARGV[at + 33 + 2 * place]
       accounts[place] = {
         key = key, set = set, more = values, seeded = found[1], begins = not found[10],
         tell = sums[5] and (
-          found[2] and usage_reached(sums[1], found[2], found[4], ARGV[at + 11])
-          or found[3] and usage_reached(sums[3] + sums[4], found[3], found[5], ARGV[at + 11])),
+          limit ~= '' and usage_reached(sums[1], limit, found[4], ARGV[at + 11])
+          or day_limit ~= '' and usage_reached(sums[3] + sums[4], day_limit, found[5],
+            ARGV[at + 11])),
       }
     end
   end
