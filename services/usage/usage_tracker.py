@@ -11,7 +11,7 @@ within seconds (``writer.py``); while it is away everything is counted all the s
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import NamedTuple, cast
 
 from channels.errors import (
@@ -30,7 +30,7 @@ from channels.events import (
     UsageRecorded,
     UsageRecordedData,
 )
-from channels.ids import check_id, new_id
+from channels.ids import check_id
 from channels.publication import encode_body
 from channels.scope import Scope, ScopeKind
 from services.auth_session import from_ms
@@ -38,9 +38,10 @@ from services.context import Context
 from services.store.port import Argument
 from services.store.script import load_script
 from services.usage.account import Period, period_of
-from services.usage.amounts import Usd, check_amount, micro_usd
+from services.usage.amounts import Usd, micro_usd
 from services.usage.counting import Charge, Counting
-from services.usage.entry import EntryKind, UsageEntry
+from services.usage.entries import Entries
+from services.usage.entry import UsageEntry
 from services.usage.names import check_name
 from services.usage.reconcile import DayDifference, Reconciler
 from services.usage.report import DayUsage, MonthUsage, TopUser, Usage
@@ -53,15 +54,9 @@ from services.usage.writer import Writer
 
 __all__ = ["Recorded", "UsageTracker"]
 
-#: How far in the future something may have been used: clocks differ.
-_AHEAD_MS = 5 * 60_000
-#: Nothing that we count is older: a date before it is a mistake.
-_OLDEST_MS = 946_684_800_000  # 2000-01-01
 #: Runs of the script for one event: accounts that are missing, replies that are lost.
 _RUNS = 32
 _DOUBTS = 2
-#: Quarters of an hour whose day is remembered.
-_QUARTERS = 1_000
 _RECORD = load_script("usage_record")
 
 
@@ -82,7 +77,7 @@ class UsageTracker:
 
     __slots__ = (
         "_context",
-        "_days",
+        "_entries",
         "_zone",
         "counting",
         "organisations",
@@ -99,11 +94,11 @@ class UsageTracker:
         self._context = context
         self.settings = settings or UsageSettings()
         self._zone = self.settings.zone
-        self._days: dict[int, str] = {}
         self.stats = UsageStats()
         self.organisations = Organisations(
             context.database, patience_s=self.settings.database_patience_s
         )
+        self._entries = Entries(context, self.organisations, self._zone)
         self.seeder = Seeder(context, self.settings, self.stats)
         self.counting = Counting(context, self.settings, self.seeder)
         self.writer = Writer(context, self.organisations, self.seeder, self.stats)
@@ -148,7 +143,7 @@ class UsageTracker:
         """
         if cost_micro_usd is None:
             cost_micro_usd = micro_usd(cost_usd)
-        entry = await self._entry(
+        entry = await self._entries.make(
             "usage",
             user_id,
             workspace_id,
@@ -200,7 +195,7 @@ class UsageTracker:
         """
         if cost_micro_usd is None:
             cost_micro_usd = micro_usd(cost_usd, signed=True)
-        entry = await self._entry(
+        entry = await self._entries.make(
             "correction",
             user_id,
             workspace_id,
@@ -249,7 +244,7 @@ class UsageTracker:
         Raises:
             BadRequest: an id, a name, an amount or the time is none.
         """
-        return await self._entry(
+        return await self._entries.make(
             "usage",
             user_id,
             workspace_id,
@@ -366,57 +361,6 @@ class UsageTracker:
 
     # -- inside ------------------------------------------------------------------------------
 
-    async def _entry(
-        self,
-        kind: EntryKind,
-        user: str,
-        workspace: str,
-        amounts: tuple[int, int, int, int],
-        *,
-        agent: str,
-        model: str,
-        event_id: str | None,
-        organisation: str | None,
-        occurred_at: datetime | None,
-    ) -> UsageEntry:
-        signed = kind == "correction"
-        cost, tokens_in, tokens_out, requests = amounts
-        check_id(user, "user")
-        check_id(workspace, "workspace")
-        now_ms = self._context.clock.now_ms()
-        occurred_ms = now_ms if occurred_at is None else _occurred(occurred_at, now_ms)
-        id_ = new_id() if event_id is None else check_id(event_id, "event id")
-        agent, model = check_name(agent, "agent"), check_name(model, "model")
-        check_amount(cost, "cost_micro_usd", signed=signed)
-        check_amount(tokens_in, "tokens_input", signed=signed)
-        check_amount(tokens_out, "tokens_output", signed=signed)
-        check_amount(requests, "requests", signed=signed)
-        if organisation is None:
-            organisation = self.organisations.known(workspace)
-            if organisation is None:
-                try:
-                    organisation = await self.organisations.find(workspace)
-                except DatabaseUnavailable:
-                    organisation = None  # the writer finds it
-        elif organisation:
-            check_id(organisation, "organisation")
-        return UsageEntry(
-            id_,
-            kind,
-            user,
-            workspace,
-            organisation,
-            agent,
-            model,
-            tokens_in,
-            tokens_out,
-            cost,
-            requests,
-            self._day(occurred_ms),
-            occurred_ms,
-            now_ms,
-        )
-
     async def _count(self, entry: UsageEntry, body: bytes) -> Recorded:
         doubts: list[OutcomeUnknown] = []
         for _ in range(_RUNS):
@@ -459,17 +403,6 @@ class UsageTracker:
                 await self.tell_thresholds(charge, entry, places)
         return Recorded(entry.id, entry.day, entry.cost_micro_usd, code == 2)
 
-    def _day(self, at_ms: int) -> str:
-        """Return the day in the billing time zone."""
-        # Time zones differ by quarters of an hour, and have since long before we count.
-        quarter = at_ms // 900_000
-        day = self._days.get(quarter)
-        if day is None:
-            if len(self._days) >= _QUARTERS:
-                self._days.clear()
-            day = self._days[quarter] = period_of(at_ms, self._zone).day
-        return day
-
     def _today(self) -> Period:
         return period_of(self._context.clock.now_ms(), self._zone)
 
@@ -482,18 +415,6 @@ def _doubt(error: OutcomeUnknown, entry: UsageEntry) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"it may have been counted; repeat it with event_id={entry.id!r}: {error}"
     )
-
-
-def _occurred(at: datetime, now_ms: int) -> int:
-    """Return a time in ms; refused without a time zone, in the future, or of another century."""
-    if not isinstance(at, datetime) or at.utcoffset() is None:
-        raise BadRequest(f"occurred_at must be a time with a time zone; got {at!r:.60}")
-    at_ms = int(at.astimezone(UTC).timestamp() * 1000)
-    if at_ms > now_ms + _AHEAD_MS:
-        raise BadRequest(f"occurred_at must not be in the future; got {at.isoformat()}")
-    if at_ms < _OLDEST_MS:
-        raise BadRequest(f"occurred_at must be after 1999; got {at.isoformat()}")
-    return at_ms
 
 
 def _bytes(term: Argument) -> bytes:
