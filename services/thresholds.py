@@ -24,6 +24,10 @@ Teller: TypeAlias = Callable[[Scope, str, str, str], Awaitable[None]]
 Limits: TypeAlias = Callable[[Scope], tuple[int | None, int | None]]
 
 
+def _no_limits(_scope: Scope) -> tuple[int | None, int | None]:
+    return None, None
+
+
 class Thresholds:
     """Holds who knows the limits and tells; without budgets there are none."""
 
@@ -31,16 +35,16 @@ class Thresholds:
 
     def __init__(self) -> None:
         self._tell: Teller | None = None
-        self._limits: Limits | None = None
+        self._limits: Limits = _no_limits
 
-    def use(self, tell: Teller, limits: Limits) -> None:
+    def use(self, tell: Teller, limits: Limits = _no_limits) -> None:
         """Have thresholds told by ``tell``, and take ``limits`` where accounts name none."""
         self._tell = tell
         self._limits = limits
 
     def limits(self, scope: Scope) -> tuple[int | None, int | None]:
         """Return the limits of the month and of the day where the account names none."""
-        return (None, None) if self._limits is None else self._limits(scope)
+        return self._limits(scope)
 
     async def reached(self, scope: Scope, month: str, day: str, user: str) -> None:
         """Have what the account has to tell told; raises ``StoreError`` if it may not be."""

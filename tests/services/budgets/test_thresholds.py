@@ -80,11 +80,11 @@ async def test_what_was_not_told_is_told_by_who_comes_next(context, budgets):
     assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 50)]
 
 
-async def test_what_was_only_counted_is_told_at_the_next_check(context, budgets):
-    """The limit stands in the rules, which counting does not see; a check does."""
+async def test_what_was_only_counted_is_told_at_once(context, budgets):
+    """Nothing was set aside, and the limit stands in the rules alone: whoever counts tells it."""
     await budgets._ground.usage.record_usage("ann", "w1", 1, 1, "0.85")
-    assert told(await events_of(context, "usage:ann")) == []
-    assert (await budgets.check_budget("ann", "0.1")).can_afford
+    assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 80)]
+    await budgets._ground.usage.record_usage("ann", "w1", 1, 1, "0.01")
     assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 80)]
 
 

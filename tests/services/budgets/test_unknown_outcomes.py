@@ -94,7 +94,7 @@ async def test_a_threshold_is_told_once_although_the_answer_was_lost(context, de
         deaf.lose = 1
         await teller(scope, month, day, user)
 
-    context.thresholds.use(tell)
+    context.thresholds.use(tell, budgets._limits)
     await budgets.commit(hold, "0.6")
     assert lost == [Scope("user", "ann")]
     kinds = [kind for kind, _ in await events_of(context, "usage:ann")]
