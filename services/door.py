@@ -26,6 +26,7 @@ from services.database import Database
 from services.events import Events
 from services.follower import FollowerSettings
 from services.redis_client import RedisClient
+from services.semantic import entries as semantic_entries
 from services.shared_follower import SharedFollower
 from services.store.keys import Keys
 from services.store.open_store import store_from_url
@@ -80,10 +81,11 @@ class Services:
         self.events = Events(self.context.log, self.catalogue)
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
+        self.context.semantic.use(self.follower)
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
-        for service in (session_manager, approvals, auth_sessions, onboarding):
+        for service in (session_manager, approvals, auth_sessions, onboarding, semantic_entries):
             service.install(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,6 +161,7 @@ class Services:
                     task.cancel()
                 await asyncio.wait(tasks)
             self.context.gate_waits.close()
+            await self.context.semantic.close()
             await self.follower.close()
             await self.redis.close()
         finally:
