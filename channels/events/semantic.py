@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 from msgspec import Meta
 
 from ..event import Event
@@ -30,19 +31,19 @@ class SemanticStoredData(WorkspaceChangeData, frozen=True, kw_only=True):
 
     entry: Digest
     partition: Digest = ""
-    removed: list[Digest] = []
+    removed: list[Digest] = msgspec.field(default_factory=list)
 
 
 class SemanticRemovedData(WorkspaceChangeData, frozen=True, kw_only=True):
     """``entries`` are gone; with ``everything`` all of them may be: read anew."""
 
-    entries: list[Digest] = []
+    entries: list[Digest] = msgspec.field(default_factory=list)
     reason: Literal["invalidated", "expired", "false_hit"]
     everything: bool = False
 
 
 class SemanticTightenedData(WorkspaceChangeData, frozen=True, kw_only=True):
-    """``entry`` was wrong at ``distance``, for the ``false_hits``\\ th time."""
+    """``entry`` was wrong at ``distance``, as false hit number ``false_hits``."""
 
     false_hits: Annotated[int, Meta(ge=0)]
     entry: Digest

@@ -340,7 +340,7 @@ class SemanticCache:
         if vector is not None:
             tags.append(f"p{question.partition}")
             stored = encode_vector(vector, text=self._context.store.traits.billed)
-        record = index_record(len(text), entry.expires, tags, stored)
+        record = index_record(len(text) + len(stored), entry.expires, tags, stored)
         await self._context.semantic.register(self.workspace, entry.expires)
         kept, version, removed = await self._entries.store(
             question.id,

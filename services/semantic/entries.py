@@ -23,7 +23,7 @@ from services.changes import Outcome
 from services.store.script import load_script
 from services.sweeper import Sweeper
 
-from .entry import Entry
+from .entry import Entry, size_of
 
 if TYPE_CHECKING:
     from services.context import Context
@@ -164,7 +164,7 @@ class Entries:
             [
                 *body_pieces(make, 2),
                 *(id, text, record),
-                len(text) + len(record),
+                size_of(record),
                 entry.expires,
                 "" if mark is None else mark,
                 max_entries,

@@ -12,7 +12,17 @@ import msgspec
 
 from channels.errors import BadRequest
 
-__all__ = ["Entry", "Scope", "hashed_id", "index_record", "normal", "prompt_id", "tag", "vector_of"]
+__all__ = [
+    "Entry",
+    "Scope",
+    "hashed_id",
+    "index_record",
+    "normal",
+    "prompt_id",
+    "size_of",
+    "tag",
+    "vector_of",
+]
 
 _BLANKS = re.compile(r"[ \t\r\f\v]+")
 
@@ -83,6 +93,11 @@ def _digest(*parts: str) -> str:
 def index_record(size: int, expires_ms: int, tags: list[str], vector: bytes) -> bytes:
     """Return what stands in the index of an entry; ``lua/lib/semantic.lua`` reads its head."""
     return " ".join((str(size), str(expires_ms), *tags)).encode() + b"\n" + vector
+
+
+def size_of(record: bytes) -> int:
+    """Return the size that an index record tells."""
+    return int(record.partition(b" ")[0])
 
 
 def vector_of(record: bytes) -> tuple[int, bytes]:

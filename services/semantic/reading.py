@@ -51,9 +51,15 @@ _NUMBER = re.compile(
     r"(?P<ordinal>st|nd|rd|th)?(?P<scale>[kKMB](?![\w]))?"
     r"(?P<after>\s?[$€£¥₹₩₽₿₺¢])?(?P<unit>\s?(?:°[cfCF]?|%|[A-Za-zµ]+(?:/h)?))?"
 )
+#: Joins hundreds and what is below them, in English; elsewhere nobody writes it there.
+_AND: Final = "and"
 _SCALES: Final = {"k": 1_000, "K": 1_000, "M": 10**6, "B": 10**9}
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*[+#]*")
 _NAME = re.compile(r"(?<![\w'])[A-Z][\w'\u2019&-]*")
+#: Words that are small in a title too.
+_SMALL: Final = frozenset(
+    ["a", "an", "and", "at", "by", "for", "in", "of", "on", "or", "the", "to", "vs", "with"]
+)
 _SENTENCE = re.compile(r"(?:^|[.!?:;]\s+|\n\s*|[-*•]\s+)$")
 
 
@@ -212,8 +218,8 @@ class _Reader:
     def _names(self) -> set[str]:
         """Return the words with a capital, but for those that begin a sentence."""
         words = _WORD.findall(self.text)
-        capitals = sum(word[:1].isupper() for word in words)
-        if len(words) > 2 and capitals > 0.7 * len(words):
+        large = [word for word in words if word.lower() not in _SMALL]
+        if len(large) > 2 and all(word[:1].isupper() or word[:1].isdigit() for word in large):
             return set()  # a title, or somebody who shouts
         names = set()
         for match in _NAME.finditer(self.text):
@@ -314,7 +320,7 @@ class _Reader:
         tables, total, group, end, last = self.words.tables, 0, 0, at, 10**18
         while end < len(tokens):
             token = tokens[end]
-            if token in tables.numbers and not (token == "one" and self._is_pronoun(tokens, end)):
+            if token in tables.numbers and not self._is_pronoun(tokens, end):
                 value = tables.numbers[token]
                 if end > at and not (last >= 20 > value or last >= 100 > value):
                     break  # "two three" are two numbers
@@ -327,7 +333,7 @@ class _Reader:
                     total, group = total + max(group, 1) * scale, 0
                 last = scale
             elif (
-                token == "and"
+                token == _AND
                 and end > at
                 and last >= 100
                 and end + 1 < len(tokens)
@@ -340,6 +346,8 @@ class _Reader:
         return (None, at) if end == at else (total + group, end)
 
     def _is_pronoun(self, tokens: list[str], at: int) -> bool:
+        if tokens[at] != "one":
+            return False
         tables = self.words.tables
         before = tokens[at - 1] if at else ""
         after = tokens[at + 1] if at + 1 < len(tokens) else ""

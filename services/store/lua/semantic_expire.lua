@@ -16,7 +16,7 @@ local found = redis.call('HMGET', KEYS[3], '#v', '#n', '#b')
 local version, hourly = tonumber(found[1] or '0'), 0
 if #ids > 0 then
   version = version + 1
-  local err
+  local err, _
   err, _, _, hourly = append_event(KEYS[1], KEYS[2], 1,
     ARGV[10] .. text(version) .. ARGV[11] .. listed(ids) .. ARGV[12])
   if err then
