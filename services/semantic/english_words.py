@@ -283,7 +283,6 @@ fiction : nonfiction
 
 NEGATABLE: Final = frozenset(
     [
-        "able",
         "available",
         "authorized",
         "authorised",
@@ -388,7 +387,6 @@ NEGATABLE: Final = frozenset(
         "appear",
         "connect",
         "allow",
-        "like",
         "trust",
         "interpret",
         "understand",

@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from channels.catalogue import Catalogue
+from services.clock import Clock
 from services.context import Context
 from services.semantic.cache import SemanticCache
 from services.semantic.entries import install
@@ -29,9 +31,6 @@ def bag(texts):
 
 def make_context(store, hand: Hand | None = None) -> Context:
     """Return the ground of services, with semantic entries that end."""
-    from channels.catalogue import Catalogue
-    from services.clock import Clock
-
     clock = Clock(store, now=hand) if hand else None
     context = Context(store, Keys("fw"), Catalogue(), clock=clock)
     install(context)
