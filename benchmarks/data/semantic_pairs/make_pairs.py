@@ -91,10 +91,10 @@ def make() -> list[tuple[str, str, str]]:
     for topics, forms in ((ACTIONS, ASKING), (FACTS, TELLING)):
         for number, topic in enumerate(topics):
             for first in range(len(forms)):
-                for second in range(first + 1, len(forms)):
-                    pairs.append(
-                        ("paraphrase", forms[first].format(topic), forms[second].format(topic))
-                    )
+                pairs += [
+                    ("paraphrase", forms[first].format(topic), second.format(topic))
+                    for second in forms[first + 1 :]
+                ]
             other = topics[(number + 5) % len(topics)]
             pairs.append(("unrelated", forms[0].format(topic), forms[0].format(other)))
     for label, swaps in SWAPS.items():

@@ -107,8 +107,8 @@ def test_one_word_for_another_passes_without_substitutions():
 def test_another_language_is_another_set_of_tables():
     """What it does not have is not guarded."""
     german = GuardTables(
-        language="de", negations=frozenset({"nicht"}), antonyms=((("offen",), ("zu",)),)
+        language="de", negations=frozenset({"nicht"}), antonyms=((("hell",), ("dunkel",)),)
     )
     guard = Guard(german)
-    assert guard.refuse("Ist es offen?", "Ist es zu?").reason == "antonyms"
+    assert guard.refuse("Bleibt es hell?", "Bleibt es dunkel?").reason == "antonyms"
     assert guard.refuse("Geht das nicht?", "Geht das?").reason == "negation"
