@@ -653,7 +653,6 @@ ENGLISH = GuardTables(
             "people",
             "go",
             "able",
-            "want's",
             "trying",
             "try",
         ]
