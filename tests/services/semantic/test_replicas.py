@@ -210,3 +210,18 @@ async def test_an_embedding_in_a_thread_leaves_the_loop_alone(two):
     await make_cache(two[0]).store("Explain the loop", "x")
     gate.set()
     assert not await asking
+
+
+async def test_entries_that_made_room_leave_the_other_process(two):
+    """The event of the one that is kept names those that went for it."""
+    small = SemanticSettings(hit=0.3, uncertain=0.5, resync_s=3600.0, max_entries=1)
+    here, there = (make_cache(context, settings=small) for context in two)
+    await here.store(ASKED, "So.")
+    assert await there.lookup(LIKE)
+    replica = two[1].semantic.of("w1")
+    (held,) = replica._partitions.values()
+    stored = await here.store("Explain the blue elephant", "Big.")
+    assert len(stored.removed) == 1
+    await until(lambda: held.version == 2)
+    assert replica.size() == 0
+    assert len(held.missing) == 1
