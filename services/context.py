@@ -10,6 +10,7 @@ from services.changes import Changes
 from services.clock import Clock
 from services.database import Database
 from services.event_log import EventLog
+from services.semantic.replicas import Replicas
 from services.session_settings import SessionSettings
 from services.snapshots import Snapshots
 from services.store.keys import Keys
@@ -36,6 +37,7 @@ class Context:
         "gate_waits",
         "keys",
         "log",
+        "semantic",
         "session_settings",
         "snapshots",
         "store",
@@ -65,6 +67,8 @@ class Context:
         self.snapshots = Snapshots()
         self.session_settings = SessionSettings()
         self.gate_waits = GateWaits()
+        #: What semantic caches of this process share.
+        self.semantic = Replicas(self)
         #: What outlives Redis; without one nothing of it is known.
         self.database = database
         self.thresholds = Thresholds()

@@ -29,6 +29,7 @@ from services.events import Events
 from services.follower import FollowerSettings
 from services.limits.rate_limiter import RateLimiter
 from services.redis_client import RedisClient
+from services.semantic import entries as semantic_entries
 from services.service_settings import ServiceSettings
 from services.shared_follower import SharedFollower
 from services.store.keys import Keys
@@ -94,6 +95,7 @@ class Services:
         self.follower = SharedFollower(store, self.context.log, self.keys, follower)
         self.context.gate_waits.use(self.follower)
         self.context.caches.use(self.follower)
+        self.context.semantic.use(self.follower)
         #: For the application's own keys.
         self.redis = RedisClient(store, another=another)
         self.auth_sessions = AuthSessions(self.context)
@@ -107,7 +109,7 @@ class Services:
             plan_of=settings.plan_of,
             remembered=settings.limits.remembered,
         )
-        for service in (session_manager, approvals, auth_sessions, onboarding):
+        for service in (session_manager, approvals, auth_sessions, onboarding, semantic_entries):
             service.install(self.context)
         self._wait = wait
         self._tasks: list[asyncio.Task[None]] = []
@@ -192,6 +194,7 @@ class Services:
             await self.rate_limiter.close()
             self.context.gate_waits.close()
             await self.context.caches.close()
+            await self.context.semantic.close()
             await self.follower.close()
             await self.redis.close()
         finally:

@@ -8,7 +8,7 @@ The workspace is part of every key, so that a call cannot reach another tenant b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.approvals import Approvals
 from services.caching.cache_manager import CacheManager
@@ -17,6 +17,9 @@ from services.context import Context
 from services.onboarding import Onboarding
 from services.preferences import Preferences
 from services.session_manager import SessionManager
+
+if TYPE_CHECKING:
+    from services.semantic.cache import Embed, SemanticCache
 
 __all__ = ["Workspace"]
 
@@ -59,3 +62,10 @@ class Workspace:
     def preferences(self) -> Preferences[dict[str, Any]]:
         """Preferences of the workspace and of its users."""
         return Preferences(self.context, self.id, shape=dict)
+
+    def semantic_cache(self, *, embed: Embed, **options: Any) -> SemanticCache:  # noqa: ANN401
+        """Answers to prompts that mean the same; the options are those of ``SemanticCache``."""
+        # NumPy takes memory and a moment: only processes that use it load it.
+        from services.semantic.cache import SemanticCache  # noqa: PLC0415
+
+        return SemanticCache(self.context, self.id, embed=embed, **options)

@@ -9,6 +9,7 @@ from .hub import *
 from .notifications import *
 from .queues import *
 from .runs import *
+from .semantic import *
 from .sessions import *
 from .usage import *
 from .workspaces import *

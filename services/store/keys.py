@@ -183,6 +183,15 @@ class Keys:
 
     # -- semantic cache --------------------------------------------------------------------
 
+    def semantic(self, workspace: str) -> list[str]:
+        """Six keys of the semantic cache, those of ``lua/lib/semantic.lua`` in its order.
+
+        Entries end by themselves; all six keys two days after the last end, or the last
+        invalidation, in any case.
+        """
+        root = f"{self.prefix}:{{{workspace}}}:semantic"
+        return [root, *(f"{root}:{name}" for name in ("index", "ends", "used", "tags", "marks"))]
+
     # -- usage -----------------------------------------------------------------------------
 
     def account(self, scope: Scope, month: str) -> str:

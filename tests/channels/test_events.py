@@ -46,6 +46,7 @@ CHANNELS = {
         "foundation.updated icps.updated cache.invalidated preferences.updated"
         " onboarding.started onboarding.updated onboarding.completed onboarding.reset"
         " onboarding.expired usage.corrected budget.threshold budget.exceeded"
+        " semantic.stored semantic.removed semantic.tightened"
     ),
     "org:{organisation}": "usage.corrected budget.threshold budget.exceeded",
     "run:{workspace}:{run}": "run.event",

@@ -1,0 +1,114 @@
+"""The guard: pairs that ask for the same, and pairs that only look so."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.semantic.english import ENGLISH
+from services.semantic.guard import REASONS, Guard
+from services.semantic.tables import GuardTables
+
+GUARD = Guard()
+
+SAME = [
+    ("How do I reset my password?", "What is the way to reset my password?"),
+    ("It isn't available", "It is unavailable"),
+    ("The total is 1,000 dollars", "The total is $1000"),
+    ("a meeting on May 1, 2024", "a meeting on 2024-05-01"),
+    ("for twenty-five users", "for 25 users"),
+    ("for three hundred and five items", "for 305 items"),
+    ("What's France's capital?", "what is the capital of france"),
+    ("I don't know how to export data", "How do I export data"),
+    ("at least 5 items", "no fewer than five items"),
+    ("Why can't I log in?", "Why cannot I log in?"),
+    ("Explain `git rebase`", "What does `git rebase` do?"),
+]
+OTHER = [
+    ("Is port 22 open?", "Is port 22 closed?", "antonyms"),
+    ("enable logging", "disable logging", "antonyms"),
+    ("increase the limit", "decrease the limit", "antonyms"),
+    ("before lunch", "after lunch", "antonyms"),
+    ("Should I buy it", "Should I sell it", "antonyms"),
+    ("Is it not unlikely?", "Is it unlikely?", "negation"),
+    ("don't restart it", "restart it", "negation"),
+    ("Can I pay", "Can't I pay", "negation"),
+    ("with sugar", "without sugar", "negation"),
+    ("at least 5", "at most 5", "quantifiers"),
+    ("more than 5", "less than 5", "quantifiers"),
+    ("delete all users", "delete some users", "quantifiers"),
+    ("10 kg of it", "10 lb of it", "numbers"),
+    ("ten items", "eleven items", "numbers"),
+    ("it is 5%", "it is 6%", "numbers"),
+    ("costs $5", "costs €5", "currencies"),
+    ("Python 3.11", "Python 3.12", "numbers"),
+    ("release 1.2.3", "release 1.2.4", "identifiers"),
+    ("open config.yaml", "open config.json", "identifiers"),
+    ("call do_it()", "call undo_it()", "identifiers"),
+    ("on Monday", "on Tuesday", "dates"),
+    ("in March 2024", "in April 2024", "dates"),
+    ("What does 'foo' do", "What does 'bar' do", "quoted"),
+    ("capital of France?", "capital of Germany?", "members"),
+    ("capital of france", "capital of germany", "members"),
+    ("Who is Ada Lovelace", "Who is Grace Hopper", "names"),
+    ("convert miles to km", "convert km to miles", "order"),
+    ("When did it start", "Where did it start", "question"),
+    ("Can I restart it", "Do I have to restart it", "modality"),
+    ("How do I bake a cake", "How do I bake a pie", "substitution"),
+]
+
+
+@pytest.mark.parametrize(("asked", "cached"), SAME)
+def test_the_same_in_other_words_passes(asked, cached):
+    """Both ways."""
+    assert GUARD.refuse(asked, cached) is None
+    assert GUARD.refuse(cached, asked) is None
+
+
+@pytest.mark.parametrize(("asked", "cached", "reason"), OTHER)
+def test_something_else_is_refused_with_the_reason(asked, cached, reason):
+    """Both ways, and the reason is one of those that are counted."""
+    for one, two in ((asked, cached), (cached, asked)):
+        refusal = GUARD.refuse(one, two)
+        assert refusal is not None
+        assert refusal.reason == reason
+        assert refusal.reason in REASONS
+        assert str(refusal).startswith(reason)
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_asks_for_the_same_as_itself(text):
+    """Whatever it is; and reading never fails."""
+    assert GUARD.refuse(text, text) is None
+
+
+@given(st.text(max_size=100), st.text(max_size=100))
+@settings(max_examples=200, deadline=None)
+def test_a_refusal_goes_both_ways(one, two):
+    """Which of both was cached does not matter."""
+    assert (GUARD.refuse(one, two) is None) == (GUARD.refuse(two, one) is None)
+
+
+def test_an_end_that_is_not_read_must_be_the_same():
+    """Long prompts that differ at the end are not the same."""
+    long = "word " * 3_000
+    assert GUARD.refuse(long + "a", long + "a") is None
+    assert GUARD.refuse(long + "a", long + "b").reason == "length"
+
+
+def test_one_word_for_another_passes_without_substitutions():
+    """The setting that trades wrong answers for hits."""
+    loose = Guard(ENGLISH, substitutions=False)
+    assert loose.refuse("How do I bake a cake", "How do I bake a pie") is None
+
+
+def test_another_language_is_another_set_of_tables():
+    """What it does not have is not guarded."""
+    german = GuardTables(
+        language="de", negations=frozenset({"nicht"}), antonyms=((("hell",), ("dunkel",)),)
+    )
+    guard = Guard(german)
+    assert guard.refuse("Bleibt es hell?", "Bleibt es dunkel?").reason == "antonyms"
+    assert guard.refuse("Geht das nicht?", "Geht das?").reason == "negation"
