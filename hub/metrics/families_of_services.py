@@ -142,6 +142,58 @@ SERVICE_FAMILIES: tuple[Family, ...] = (
         one(lambda snapshot: snapshot.cache.store_errors),
     ),
     Family(
+        "fanwire_semantic_lookups_total",
+        "counter",
+        "Questions to semantic caches, by answer: exact, semantic (one that means the same), miss, "
+        "skipped (not to be cached).",
+        _outcomes(
+            lambda snapshot: snapshot.semantic,
+            exact="exact",
+            semantic="semantic",
+            miss="misses",
+            skipped="skipped",
+        ),
+        ("answer",),
+    ),
+    Family(
+        "fanwire_semantic_refusals_total",
+        "counter",
+        "Near answers that the guard refused, by what was different.",
+        by_label(lambda snapshot: snapshot.semantic.refusals),
+        ("reason",),
+    ),
+    Family(
+        "fanwire_semantic_judged_total",
+        "counter",
+        "Uncertain answers that the application's judge looked at.",
+        one(lambda snapshot: snapshot.semantic.judged),
+    ),
+    Family(
+        "fanwire_semantic_shadow_samples_total",
+        "counter",
+        "Hits that were compared with a fresh answer, by outcome.",
+        lambda snapshot: [
+            (("same",), snapshot.semantic.shadow_samples - snapshot.semantic.false_hits),
+            (("false_hit",), snapshot.semantic.false_hits),
+        ],
+        ("outcome",),
+    ),
+    Family(
+        "fanwire_semantic_entries_total",
+        "counter",
+        "Entries, by what became of them: stored, outdated (invalidated while it was made), "
+        "evicted, expired, invalidated.",
+        _outcomes(
+            lambda snapshot: snapshot.semantic,
+            stored="stored",
+            outdated="outdated",
+            evicted="evictions",
+            expired="expired",
+            invalidated="invalidated",
+        ),
+        ("what",),
+    ),
+    Family(
         "fanwire_usage_events_total",
         "counter",
         "Uses, by outcome: counted, or duplicate (had been counted before).",

@@ -13,6 +13,7 @@ from services.budgets.stats import BudgetStats
 from services.caching.stats import CacheStats
 from services.follower import FollowerStats
 from services.limits.stats import LimitStats
+from services.semantic.stats import SemanticStats
 from services.usage.stats import UsageStats
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheStats = msgspec.field(default_factory=CacheStats)
     usage: UsageStats = msgspec.field(default_factory=UsageStats)
     budgets: BudgetStats = msgspec.field(default_factory=BudgetStats)
+    semantic: SemanticStats = msgspec.field(default_factory=SemanticStats)
 
     @classmethod
     def of(cls, hub: Hub) -> Snapshot:
@@ -66,6 +68,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             cache=services.context.caches.stats,
             usage=services.usage.stats,
             budgets=services.budgets.stats,
+            semantic=services.context.semantic.stats,
         )
 
     def encode(self) -> bytes:
