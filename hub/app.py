@@ -30,6 +30,7 @@ from hub.api.openapi import complete_openapi
 from hub.api.rest.router import rest_router
 from hub.api.server_api import server_api_router
 from hub.api.ticket import ticket_router
+from hub.doors import DoorsMiddleware
 from hub.metrics.siblings import ALONE, Siblings, Slot
 from hub.metrics.snapshot import Snapshot
 from hub.origin import OriginMiddleware, OriginPolicy
@@ -40,18 +41,25 @@ from hub.settings import Settings
 from hub.transports.sse import EventsEndpoint
 from hub.transports.websocket import WebSocketEndpoint
 from hub.version import version
+from services.limits.settings import LimitSettings
 from services.store.embedded import EmbeddedServer
 from services.store.port import Store
 
 __all__ = ["create_app", "include"]
 
 
-def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = ALONE) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    slot: Slot = ALONE,
+    limits: LimitSettings | None = None,
+) -> FastAPI:
     """Return the application; nothing is connected or started before its lifespan begins.
 
     Without ``settings.redis_url`` (and without a ``store``) the lifespan starts the embedded
     server too, and raises as it does. With several processes start one beforehand instead,
-    and give its URL to all (``server.py`` does), and each its ``slot``.
+    and give its URL to all (``server.py`` does), and each its ``slot``. ``limits`` guard its doors.
     """
 
     @asynccontextmanager
@@ -60,7 +68,7 @@ def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = A
             ours = settings
             if settings.redis_url is None and store is None:
                 ours = await _with_embedded_server(settings, stack)
-            hub = await stack.enter_async_context(Hub(ours, store=store))
+            hub = await stack.enter_async_context(Hub(ours, store=store, limits=limits))
             siblings = Siblings(slot, partial(Snapshot.of, hub))
             await stack.enter_async_context(siblings)
             stack.enter_context(_routes_of(hub, siblings, app))
@@ -77,6 +85,8 @@ def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = A
         redoc_url=None,
         exception_handlers=problem_handlers(),
     )
+    # Inside of the check of origins, so that a page may read why it was refused.
+    app.add_middleware(DoorsMiddleware, settings=limits or LimitSettings())
     app.add_middleware(OriginMiddleware, policy=OriginPolicy.of(settings))
     app.openapi = _openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

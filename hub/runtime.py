@@ -45,6 +45,7 @@ from hub.version import version
 from services.door import Services
 from services.follower import FollowerStats
 from services.idempotency import Idempotency
+from services.limits.settings import LimitSettings
 from services.store.open_store import store_from_url
 from services.store.port import Store
 from services.store.tcp import TcpStoreOptions
@@ -70,7 +71,13 @@ class Hub:
     server (``server.py``, ``app.py``).
     """
 
-    def __init__(self, settings: Settings, *, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        limits: LimitSettings | None = None,
+    ) -> None:
         self.settings = settings
         #: Id of this node: new at every start, because its counters begin anew.
         self.node = new_id()
@@ -103,6 +110,7 @@ class Hub:
             prefix=settings.key_prefix,
             wait=False,
             another=another,
+            limits=(limits or LimitSettings()).for_node(settings.max_connections),
         )
         keys = self.services.keys
         self.engine = Engine(
