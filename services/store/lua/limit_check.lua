@@ -44,6 +44,8 @@ while at < last do
     local limit = limits[tonumber(ARGV[j])]
     if allowed and cost > 0 then
       take_limit(limit, cost, now)
+    elseif limit.clamped and cost > 0 then
+      limit.dirty = true
     end
     if limit.n == 0 then
       size = size + 1
