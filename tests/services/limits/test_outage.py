@@ -19,14 +19,18 @@ SLOTS = policy("slots", 2, 60, algorithm="slots", deadline_ms=100)
 
 
 @pytest.fixture
-async def proxied(valkey):
+async def proxied(valkey, tcp_store, unused_tcp_port):
     """A store behind a proxy, and the proxy; both are patient but for what checks say."""
-    port = int(valkey.url.rpartition(":")[2].partition("/")[0]) if "@" not in valkey.url else 0
-    assert port
-    async with FaultProxy(port) as proxy:
-        options = TcpStoreOptions(backoff_s=(0.001, 0.05), silence_s=30, timeout_s=30)
-        async with TcpStore(proxy.url, options) as store:
-            yield store, proxy
+    await tcp_store.execute("CONFIG", "SET", "port", unused_tcp_port)
+    try:
+        async with FaultProxy(unused_tcp_port) as proxy:
+            options = TcpStoreOptions(backoff_s=(0.001, 0.05), silence_s=30, timeout_s=30)
+            login = valkey.url.partition("://")[2].partition("@")[0]
+            url = proxy.url.replace("://", f"://{login}@")
+            async with TcpStore(url, options) as store:
+                yield store, proxy
+    finally:
+        await tcp_store.execute("CONFIG", "SET", "port", 0)
 
 
 async def test_a_killed_server(valkey_server):

@@ -122,7 +122,9 @@ async def test_a_cost_is_a_positive_number(any_store, cost):
 
 async def test_tenants_cannot_reach_each_other(any_store):
     """Neither by separators in ids nor by those in endpoints."""
-    limiter, _ = make(any_store, policy("e", 1, subject="endpoint"), policy("w", subject="workspace"))
+    limiter, _ = make(
+        any_store, policy("e", 1, subject="endpoint"), policy("w", subject="workspace")
+    )
     assert await take(limiter, 1, name="e", endpoint="a:b") == 1
     assert await take(limiter, 1, name="e", endpoint="a") == 1
     assert await take(limiter, 1, user="bob", name="e", endpoint="a:b") == 1
@@ -209,9 +211,7 @@ async def test_a_crash_between_denial_and_event_is_told_by_the_next_denial(any_s
 async def test_a_hundred_denials_at_once_are_told_once(any_store):
     """The script that tells looks again."""
     limiters = [make(any_store, policy())[0] for _ in range(4)]
-    found = await asyncio.gather(
-        *(limiters[at % 4].check_limit("ann", "p") for at in range(100))
-    )
+    found = await asyncio.gather(*(limiters[at % 4].check_limit("ann", "p") for at in range(100)))
     assert sum(map(bool, found)) == 5
     assert await exceeded(any_store) == 1
 
@@ -290,9 +290,7 @@ async def test_a_clock_that_ran_ahead_denies_for_one_window_at_most(any_store):
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    steps=st.lists(
-        st.tuples(st.integers(0, 9_000), st.integers(1, 6)), min_size=1, max_size=25
-    ),
+    steps=st.lists(st.tuples(st.integers(0, 9_000), st.integers(1, 6)), min_size=1, max_size=25),
     limit=st.integers(1, 7),
     burst=st.integers(1, 9),
     seed=st.integers(0, 10**9),
