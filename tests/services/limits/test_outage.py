@@ -55,12 +55,14 @@ async def test_a_killed_server(valkey_server):
         assert told.value.headers["Retry-After"] == "1"
         assert isinstance(told.value, RateLimited)
         lease = await limiter.acquire_slot("ann")
-        assert lease and lease.degraded
+        assert lease
+        assert lease.degraded
         assert (await limiter.get_remaining("ann", "open"))["remaining"] == 0
         server.start()
         async with asyncio.timeout(20):
-            while (await limiter.check_limit("ann", "closed")).degraded:
-                await asyncio.sleep(0.01)  # the breaker asks again by itself, at times of its own
+            # The breaker asks again by itself, at times of its own.
+            while (await limiter.check_limit("ann", "closed")).degraded:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert not limiter.degraded
 
 
@@ -88,7 +90,7 @@ async def test_a_lost_reply_is_not_asked_again(proxied):
     proxy.drop_replies = False
     proxy.cut()
     async with asyncio.timeout(20):
-        while (await limiter.check_limit("bob", "open")).degraded:
+        while (await limiter.check_limit("bob", "open")).degraded:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     left = await limiter.get_remaining("ann", "open")
     assert left["remaining"] in (2, 3)
