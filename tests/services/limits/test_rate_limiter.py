@@ -233,16 +233,16 @@ async def test_what_a_check_costs(tcp_store):
 
 
 async def test_checks_of_one_turn_share_a_call(tcp_store):
-    """Fifty checks of one key are one script with one write, decided one after the other."""
-    limiter, _ = make(tcp_store, policy(limit=30))
+    """Thirty checks of one key are one script with one write, decided one after the other."""
+    limiter, _ = make(tcp_store, policy(limit=20))
     await take(limiter, 1, user="bob")
 
-    async def fifty():
-        found = await asyncio.gather(*(limiter.check_limit("ann", "p") for _ in range(50)))
+    async def thirty():
+        found = await asyncio.gather(*(limiter.check_limit("ann", "p") for _ in range(30)))
         left = [result.remaining for result in found]
-        assert left == [*range(29, -1, -1), *[0] * 20]
+        assert left == [*range(19, -1, -1), *[0] * 10]
 
-    found = await counted(tcp_store, fifty)
+    found = await counted(tcp_store, thirty)
     assert (found["evalsha"], found["mget"], found["publish"]) == (2, 1, 1)
     assert found["set"] == 2  # what was taken, and that it was told
 
