@@ -30,6 +30,7 @@ from hub.api.openapi import complete_openapi
 from hub.api.rest.router import rest_router
 from hub.api.server_api import server_api_router
 from hub.api.ticket import ticket_router
+from hub.doors import DoorsMiddleware
 from hub.metrics.siblings import ALONE, Siblings, Slot
 from hub.metrics.snapshot import Snapshot
 from hub.origin import OriginMiddleware, OriginPolicy
@@ -46,7 +47,12 @@ from services.store.port import Store
 __all__ = ["create_app", "include"]
 
 
-def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = ALONE) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    slot: Slot = ALONE,
+) -> FastAPI:
     """Return the application; nothing is connected or started before its lifespan begins.
 
     Without ``settings.redis_url`` (and without a ``store``) the lifespan starts the embedded
@@ -77,6 +83,8 @@ def create_app(settings: Settings, *, store: Store | None = None, slot: Slot = A
         redoc_url=None,
         exception_handlers=problem_handlers(),
     )
+    # Inside of the check of origins, so that a page may read why it was refused.
+    app.add_middleware(DoorsMiddleware, settings=settings.limits)
     app.add_middleware(OriginMiddleware, policy=OriginPolicy.of(settings))
     app.openapi = _openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

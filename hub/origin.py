@@ -27,7 +27,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _PREFLIGHT_MAX_AGE_S = "600"
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID"
 #: What a page may read of an answer beyond the usual.
-_EXPOSED_HEADERS = "ETag, Idempotency-Replayed, Link, Location, Retry-After"
+_EXPOSED_HEADERS = (
+    "ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After"
+)
 
 
 class OriginPolicy(msgspec.Struct, frozen=True):

@@ -73,7 +73,12 @@ class Hub:
     server (``server.py``, ``app.py``).
     """
 
-    def __init__(self, settings: Settings, *, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+    ) -> None:
         self.settings = settings
         #: Id of this node: new at every start, because its counters begin anew.
         self.node = new_id()
@@ -111,7 +116,7 @@ class Hub:
             settings=ServiceSettings(
                 usage=settings.usage,
                 budgets=settings.budgets,
-                limits=settings.limits,
+                limits=settings.limits.for_node(settings.max_connections),
                 cache=settings.cache,
             ),
         )

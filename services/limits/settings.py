@@ -14,7 +14,7 @@ from services.limits.policy import DEFAULT_POLICIES, Policies, Policy
 __all__ = ["CONNECTS", "DOORS", "Door", "LimitSettings"]
 
 Door: TypeAlias = Literal["api", "rest", "login", "ticket", "connect"]
-#: The hub's doors: ``POST /api/...``, ``/v1/...``, ``/v1/users/.../sessions`` (log-ins),
+#: The hub's doors: ``POST /api/...``, ``/v1/...``, ``POST /v1/auth/sessions`` (log-ins),
 #: ``POST /connection/ticket``, and the handshakes of WebSockets and event streams.
 DOORS: tuple[Door, ...] = ("api", "rest", "login", "ticket", "connect")
 
@@ -57,8 +57,12 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         policies = Policies(self.all_policies())
         for door in DOORS:
             for name in self.of(door):
-                if policies[name].algorithm == "slots":
-                    raise SettingsError(f"limits.{door}: slots cannot guard a door; got {name!r}")
+                policy = policies[name]
+                if policy.algorithm == "slots" or policy.subject in {"workspace", "agent"}:
+                    raise SettingsError(
+                        f"limits.{door}: expected policies without slots, of users, endpoints, "
+                        f"addresses or everybody; got {name!r}"
+                    )
         if self.remembered < 0:
             raise SettingsError(f"limits.remembered: expected 0 or more; got {self.remembered}")
         for proxy in self.trusted_proxies:
@@ -80,17 +84,23 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         }
         return names[door] if self.on else ()
 
-    def all_policies(self, max_connections: int = 0) -> Iterable[Policy]:
+    def for_node(self, max_connections: int) -> LimitSettings:
+        """Return the same settings, with room at the doors for so many clients."""
+        if any(policy.name == CONNECTS for policy in self.policies):
+            return self
+        limit = max(_CONNECTS, _COMES_A_CLIENT * max_connections)
+        return msgspec.structs.replace(self, policies=(*self.policies, _connects(limit)))
+
+    def all_policies(self) -> Iterable[Policy]:
         """Return the built-in policies and the declared ones."""
-        connects = Policy(
-            name=CONNECTS,
-            limit=max(_CONNECTS, _COMES_A_CLIENT * max_connections),
-            window_s=60,
-            subject="address",
-            shared=False,
-        )
         declared = {policy.name for policy in self.policies}
         if len(declared) != len(self.policies):
             return self.policies  # whoever collects them says which
-        built_in = [one for one in (*DEFAULT_POLICIES, connects) if one.name not in declared]
+        built_in = [
+            one for one in (*DEFAULT_POLICIES, _connects(_CONNECTS)) if one.name not in declared
+        ]
         return (*built_in, *self.policies)
+
+
+def _connects(limit: int) -> Policy:
+    return Policy(name=CONNECTS, limit=limit, window_s=60, subject="address", shared=False)

@@ -4,7 +4,8 @@
 -- Whoever is denied costs one read and no write.
 --
 -- KEYS     the limits, a string each (lib/limit.lua); none twice
--- ARGV     1 now, us   then the four terms of each limit
+-- ARGV     1 now, us   2 how many different terms there are, then these, four each (lib/limit.lua)
+--          then for each limit the number of its terms
 --          then each check: its cost, how many limits it has, their numbers in KEYS
 -- returns  flat, for each check: 1 allowed | 0 denied, and told before | -m denied, and what m
 --          has a bit for, of its limits in their order, was not told; then of each limit
@@ -15,14 +16,15 @@
 -- include limit
 
 local now, count = tonumber(ARGV[1]), #KEYS
+local numbers = 2 + 4 * tonumber(ARGV[2])
 local values = redis.call('MGET', unpack(KEYS))
 local limits = {}
 for i = 1, count do
-  limits[i] = read_limit(values[i], 4 * i - 2, now)
+  limits[i] = read_limit(values[i], 4 * tonumber(ARGV[numbers + i]) - 1, now)
 end
 
 local out, size = {}, 0
-local at, last = 2 + 4 * count, #ARGV
+local at, last = numbers + count + 1, #ARGV
 while at < last do
   local cost, first = tonumber(ARGV[at]), at + 2
   local final = at + 1 + tonumber(ARGV[at + 1])
@@ -44,6 +46,8 @@ while at < last do
     local limit = limits[tonumber(ARGV[j])]
     if allowed and cost > 0 then
       take_limit(limit, cost, now)
+    elseif limit.clamped and cost > 0 then
+      limit.dirty = true
     end
     if limit.n == 0 then
       size = size + 1

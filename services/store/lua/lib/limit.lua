@@ -10,7 +10,8 @@
 -- followed by ``!<us>``, when it was told that the limit is reached, if it was.
 --
 -- A clock may be behind the one that wrote the value: no limit owes more than all of it, and
--- what stands in a bucket to come stands in the present one.
+-- what stands in a bucket to come stands in the present one. (``clamped``: who is denied for
+-- that writes it, or would be denied until the other clock's time.)
 
 -- read_limit(value, at, now)  the limit with its terms at ARGV[at]; value false where none is
 local function read_limit(value, at, now)
@@ -26,7 +27,8 @@ local function read_limit(value, at, now)
   end
   if limit.n == 0 then
     local debt = (tat or now) - now
-    limit.debt = debt < 0 and 0 or debt > limit.b and limit.b or debt
+    limit.clamped = debt > limit.b
+    limit.debt = debt < 0 and 0 or limit.clamped and limit.b or debt
     return limit
   end
   local bucket = math.floor(now / limit.a)
@@ -36,7 +38,7 @@ local function read_limit(value, at, now)
     if number >= bucket - limit.n then
       local last = buckets[#buckets]
       if number > bucket then
-        number = bucket
+        number, limit.clamped = bucket, true
       end
       if last and last[1] == number then
         last[2] = last[2] + count

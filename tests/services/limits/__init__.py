@@ -1,0 +1,1 @@
+"""Rate limits: what is promised, on a real server."""
