@@ -105,9 +105,19 @@ function usage(data) {
 function budget(tone, describe) {
   return (data) => {
     if (!isText(data.scope)) return null;
-    const spent = `${formatMoney(data.spent_micro_usd)} of ${formatMoney(data.limit_micro_usd)}`;
-    return said(tone, data.scope, `${describe(data)} · ${spent} spent`);
+    const tokens = data.unit === "tokens";
+    const show = tokens ? (number) => `${formatShort(number)} tokens` : formatMoney;
+    const spent = show(tokens ? data.spent_tokens : data.spent_micro_usd);
+    const limit = tokens ? data.limit_tokens : data.limit_micro_usd;
+    const of = Number.isFinite(limit) ? ` of ${show(limit)}` : "";
+    return said(tone, data.scope, `${describe(data)} · ${spent}${of} spent`);
   };
+}
+
+/** Why what was set aside is free again, and what was charged for it. */
+function released(data) {
+  if (data.reason !== "committed") return `freed ${formatMoney(data.amount_micro_usd)}`;
+  return `charged ${formatMoney(data.charged_micro_usd)}${data.late ? " late" : ""}`;
 }
 
 function decision(tone, verb) {
@@ -172,10 +182,14 @@ const LINES = {
     isText(d.gate) && said("quiet", "carried out", isText(d.run) ? `by run ${d.run}` : ""),
 
   "usage.recorded": usage,
+  "usage.corrected": usage,
   "budget.threshold": budget("wait", (d) => `reached ${formatCount(d.percent)} %`),
   "budget.exceeded": budget("bad", () => "is spent"),
   "budget.reserved": budget("quiet", (d) => `set aside ${formatMoney(d.amount_micro_usd)}`),
-  "budget.released": budget("quiet", (d) => `freed ${formatMoney(d.amount_micro_usd)}`),
+  "budget.released": budget("quiet", released),
+  "semantic.stored": workspace((d) => `answer ${d.entry} kept for questions that mean the same`),
+  "semantic.removed": workspace(() => "answers to similar questions dropped"),
+  "semantic.tightened": workspace((d) => `answer ${d.entry} has to be nearer from now on`),
   "ratelimit.exceeded": (d) =>
     isText(d.policy) &&
     said("wait", d.user, `over ${d.policy}, again in ${formatCount(d.retry_after_ms)} ms`),

@@ -112,3 +112,20 @@ test("the time is the event's own, where it has one", () => {
   assert.equal(eventTime({ time: "2026-01-02T03:04:05Z" }, 1), Date.UTC(2026, 0, 2, 3, 4, 5));
   for (const data of [null, 7, {}, { time: "soon" }, { time: 5 }]) assert.equal(eventTime(data, 1), 1);
 });
+
+test("a budget speaks in its unit, and a hold says what became of it", () => {
+  const money = {
+    scope: "user:ada", period: "2026-11", unit: "micro_usd",
+    limit_micro_usd: 1_000_000, spent_micro_usd: 500_000,
+  };
+  assert.equal(line("budget.threshold", { ...money, percent: 50 }), "user:ada | reached 50 % · $0.500 of $1.00 spent");
+  const tokens = {
+    scope: "org:acme", unit: "tokens", limit_tokens: 2_000, spent_tokens: 1_600,
+    limit_micro_usd: null, spent_micro_usd: 0,
+  };
+  assert.match(line("budget.threshold", { ...tokens, percent: 80 }), /^org:acme \| reached 80 % · .* tokens of .* tokens spent$/);
+  const free = { ...money, limit_micro_usd: null, amount_micro_usd: 60_000 };
+  assert.match(line("budget.released", { ...free, reason: "expired" }), /freed \$0\.060* · \$0\.50+ spent$/);
+  const charged = { ...free, reason: "committed", charged_micro_usd: 40_000, late: true };
+  assert.match(line("budget.released", charged), /charged \$0\.040* late/);
+});
