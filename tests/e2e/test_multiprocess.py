@@ -36,7 +36,7 @@ async def nodes(hub: HubProcess) -> set[str]:
 
     # A connection for each request.
     limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=hub.url, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=hub.url, limits=limits, timeout=20) as http:
 
         async def ask() -> str:
             node: str = (await http.get("/health/ready")).json()["node"]
@@ -60,7 +60,7 @@ async def both_nodes(hub: HubProcess) -> set[str]:
 
 async def clients_by_node(hub: HubProcess) -> dict[str, int]:
     """Return how many clients each node has, as ``info`` tells."""
-    async with httpx.AsyncClient(base_url=hub.url) as http:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
         told = (await http.post("/api/info", json={})).json()["result"]["nodes"]
     return {node["uid"]: node["num_clients"] for node in told}
 
@@ -71,7 +71,7 @@ async def _is_replaced(hub: HubProcess, victim: int, before: set[str]) -> bool:
 
 async def connections_by_worker(hub: HubProcess) -> dict[str, int]:
     """Return how many clients each worker has, of every transport, as one scrape tells."""
-    async with httpx.AsyncClient(base_url=hub.url) as http:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
         text = (await http.get("/metrics")).text
     [family] = [one for one in parse(text) if one.name == "fanwire_connections"]
     counts: Counter[str] = Counter()
@@ -174,7 +174,7 @@ async def test_the_demonstration_runs_and_ends(place: Place, number: Signals) ->
 
     await eventually(all_there)
     url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=20) as http:
         assert "<title>" in (await http.get("/")).text
     async with AsyncPublisher(url) as publisher, Subscriber(url) as subscriber:
 

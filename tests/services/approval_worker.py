@@ -31,8 +31,14 @@ async def decide(url: str, worker: str, decisions: str, gates: str) -> None:
         approvals = services.for_workspace("w1").approvals
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
+        # More at once would wait for a busy server for longer than a call may take.
+        slots = asyncio.Semaphore(200)
 
         async def one(n: int) -> dict[str, object]:
+            async with slots:
+                return await decided(n)
+
+        async def decided(n: int) -> dict[str, object]:
             gate, own = f"g{n % int(gates)}", f"d-{worker}-{n}"
             verdict = ("approve", "reject")[n // int(gates) % 2]
             try:

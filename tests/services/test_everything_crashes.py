@@ -135,11 +135,17 @@ async def test_everything_agrees_whoever_is_killed(valkey_server, monkeypatch):
             stdout=asyncio.subprocess.PIPE,
         )
 
+        works = asyncio.Event()
+
         async def listen() -> None:
             async for line in process.stdout:
-                workspaces.append(line.decode().strip())  # noqa: PERF401 - each as it comes
+                workspaces.append(line.decode().strip())
+                works.set()
 
         workers.append((process, asyncio.create_task(listen())))
+        # One that is killed while it starts proves nothing.
+        async with asyncio.timeout(30):
+            await works.wait()
 
     async def kill() -> None:
         process, listening = workers.pop(chance.randrange(len(workers)))
