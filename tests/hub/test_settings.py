@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -110,6 +111,12 @@ def test_variables_are_understood_as_text() -> None:
             "redis_token goes with .* FANWIRE_REDIS_TOKEN",
         ),
         ('redis_url = "ftp://x"', {}, "redis_url: expected a Redis URL"),
+        ('[usage]\ntime_zone = "Wien"', {}, "fanwire.toml: usage: time_zone must be .*got 'Wien'"),
+        ('[limits]\nrest = ["x"]', {}, "fanwire.toml: limits: there is no rate limit policy 'x'"),
+        ('[budgets.user]\nmode = "odd"', {}, "fanwire.toml: budgets.user.mode"),
+        ("[cache]\nttl = 1", {}, "unknown field `ttl`"),
+        ("", {"FANWIRE_LIMITS": "x"}, "unknown setting 'FANWIRE_LIMITS' in the environment"),
+        ('database_url = "mysql://h/d"', {}, "database_url: .*expected sqlite:///path"),
         ('log_level = "loud"', {}, "log_level: expected one of debug, .*, error; got 'loud'"),
     ],
 )
@@ -275,3 +282,54 @@ def test_declared_channels_join_the_built_in_ones(tmp_path: Path) -> None:
 def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     """Only names that cannot be reached from elsewhere count as loopback."""
     assert is_loopback(host) is expected
+
+
+def test_tables_say_how_services_behave(tmp_path: Path) -> None:
+    """Policies, limits of budgets, the billing time zone, and how long caches keep."""
+    text = """
+        [usage]
+        time_zone = "Europe/Vienna"
+
+        [budgets.user]
+        monthly_micro_usd = 5_000_000
+
+        [budgets.budgets."org:acme"]
+        mode = "track"
+
+        [limits]
+        rest = ["address", "slow"]
+        trusted_proxies = ["10.0.0.0/8"]
+
+        [[limits.policies]]
+        name = "slow"
+        limit = 5
+
+        [cache]
+        local_ttl_s = 0
+    """
+    settings = load_settings(_written(tmp_path, text), {}, {})
+    assert settings.usage.zone.key == "Europe/Vienna"
+    assert settings.budgets.user.monthly_micro_usd == 5_000_000
+    assert settings.budgets.budgets["org:acme"].mode == "track"
+    assert settings.limits.of("rest") == ("address", "slow")
+    assert settings.cache.local_ttl_s == 0
+    shown = {row.name: row.value for row in settings.rows()}
+    assert '"time_zone":"Europe/Vienna"' in shown["usage"]
+
+
+def test_the_database_is_beside_the_hubs_own_valkey(tmp_path: Path) -> None:
+    """Unless one is named; with a Redis of one's own there is none by itself."""
+    own = Settings(data_dir=str(tmp_path / "a b")).with_embedded_server("unix:///s")
+    assert own.database_url == f"sqlite:///{quote(str(tmp_path))}/a%20b/fanwire.db"
+    named = Settings(database_url="sqlite:////x.db").with_embedded_server("unix:///s")
+    assert named.database_url == "sqlite:////x.db"
+    assert Settings(redis_url="redis://localhost").database_url is None
+
+
+def test_a_password_of_the_database_is_not_shown() -> None:
+    """Where it is, is."""
+    url = "postgresql://user:canary@db.example:5433/app"
+    settings = Settings(database_url=url, sources={"database_url": "x"})
+    shown = {row.name: row.value for row in settings.rows()}
+    assert shown["database_url"] == "postgresql://db.example:5433/app"
+    assert "canary" not in repr(settings)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Awaitable, Iterable
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -33,6 +33,8 @@ __all__ = [
     "release_slot",
     "reset_limits",
 ]
+
+T = TypeVar("T")
 
 _CHECK = "limits:check"
 _ADMIN = "limits:admin"
@@ -129,16 +131,18 @@ async def get_policies(call: Call) -> Answer:
 async def check_limits(call: Call) -> Answer:
     """Take what is asked for, if every policy allows it."""
     asked: Check = call.body
-    result = await call.hub.services.rate_limiter.check_limit(
-        asked.user or call.caller.identity.user,
-        _known(call, asked.policy),
-        asked.endpoint,
-        workspace=_workspace(call, asked.workspace),
-        address=asked.address,
-        agent=asked.agent,
-        cost=asked.cost,
-        plan=asked.plan,
-        also=[_known(call, name) for name in asked.also],
+    result = await _asked(
+        call.hub.services.rate_limiter.check_limit(
+            asked.user or call.caller.identity.user,
+            asked.policy,
+            asked.endpoint,
+            workspace=_workspace(call, asked.workspace),
+            address=asked.address,
+            agent=asked.agent,
+            cost=asked.cost,
+            plan=asked.plan,
+            also=asked.also,
+        )
     )
     return _with_fields(_outcome(result), result)
 
@@ -150,14 +154,16 @@ async def get_remaining(call: Call) -> Answer:
     user = asked.user or me
     if user != me or asked.address or asked.plan:
         call.caller.need(_CHECK)
-    found = await call.hub.services.rate_limiter.get_remaining(
-        user,
-        _known(call, asked.policy),
-        asked.endpoint,
-        workspace=call.workspace_id,
-        address=asked.address,
-        agent=asked.agent,
-        plan=asked.plan,
+    found = await _asked(
+        call.hub.services.rate_limiter.get_remaining(
+            user,
+            asked.policy,
+            asked.endpoint,
+            workspace=call.workspace_id,
+            address=asked.address,
+            agent=asked.agent,
+            plan=asked.plan,
+        )
     )
     return Answer({**found, "policies": _states(found["policies"])})
 
@@ -165,14 +171,16 @@ async def get_remaining(call: Call) -> Answer:
 async def reset_limits(call: Call) -> Answer:
     """Give everything back that policies counted for a subject."""
     asked: LimitSubject = call.body
-    await call.hub.services.rate_limiter.reset(
-        asked.user,
-        _known(call, asked.policy),
-        asked.endpoint,
-        workspace=_workspace(call, asked.workspace),
-        address=asked.address,
-        agent=asked.agent,
-        also=[_known(call, name) for name in asked.also],
+    await _asked(
+        call.hub.services.rate_limiter.reset(
+            asked.user,
+            asked.policy,
+            asked.endpoint,
+            workspace=_workspace(call, asked.workspace),
+            address=asked.address,
+            agent=asked.agent,
+            also=asked.also,
+        )
     )
     return Answer()
 
@@ -181,15 +189,17 @@ async def acquire_slot(call: Call) -> Answer:
     """Take a slot, or renew it."""
     asked: SlotAsked = call.body
     holder = check_id(asked.holder or call.operation or new_id(), "holder")
-    lease = await call.hub.services.rate_limiter.acquire_slot(
-        asked.user or call.caller.identity.user,
-        _known(call, asked.policy),
-        asked.endpoint,
-        workspace=_workspace(call, asked.workspace),
-        address=asked.address,
-        agent=asked.agent,
-        plan=asked.plan,
-        holder=holder,
+    lease = await _asked(
+        call.hub.services.rate_limiter.acquire_slot(
+            asked.user or call.caller.identity.user,
+            asked.policy,
+            asked.endpoint,
+            workspace=_workspace(call, asked.workspace),
+            address=asked.address,
+            agent=asked.agent,
+            plan=asked.plan,
+            holder=holder,
+        )
     )
     if not lease:
         raise RateLimited(
@@ -212,22 +222,24 @@ async def release_slot(call: Call) -> Answer:
     asked: SlotAsked = call.body
     if not asked.holder:
         raise BadRequest("expected the holder whose slot is given back")
-    await call.hub.services.rate_limiter.release_slot_of(
-        asked.holder,
-        asked.user or call.caller.identity.user,
-        _known(call, asked.policy),
-        asked.endpoint,
-        workspace=_workspace(call, asked.workspace),
-        address=asked.address,
-        agent=asked.agent,
+    await _asked(
+        call.hub.services.rate_limiter.release_slot_of(
+            asked.holder,
+            asked.user or call.caller.identity.user,
+            asked.policy,
+            asked.endpoint,
+            workspace=_workspace(call, asked.workspace),
+            address=asked.address,
+            agent=asked.agent,
+        )
     )
     return Answer()
 
 
-def _known(call: Call, name: str) -> str:
-    """Return the name of a policy; what is unknown is the caller's mistake here."""
+async def _asked(answer: Awaitable[T]) -> T:
+    """Return the answer; a policy that is not there, or no such one, is the caller's mistake."""
     try:
-        return call.hub.services.rate_limiter.policies[name].name
+        return await answer
     except SettingsError as error:
         raise BadRequest(error.message) from None
 

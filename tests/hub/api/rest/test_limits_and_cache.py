@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from tests.hub.serving import Served
+from services.limits.policy import Policy
+from services.limits.settings import LimitSettings
+from tests.hub.serving import Served, served, strict_settings
+from tests.servers import ValkeyServer
 from tests.services.accounts import told
 
-from .callers import application, caller
+from .callers import caller
 
 CHECK = ("limits:check",)
 
@@ -63,12 +64,26 @@ async def test_what_changed_is_told_to_the_workspace(hub: Served) -> None:
     ]
 
 
-async def test_a_slot_is_taken_renewed_and_given_back(hub: Served) -> None:
+async def test_a_slot_is_taken_renewed_and_given_back(valkey: ValkeyServer) -> None:
     """By its holder, over HTTP alone; an application needs no process of ours."""
-    limiter = hub.hub.services.rate_limiter
-    names = [policy.name for policy in limiter.policies if policy.algorithm == "slots"]
-    assert names == [], "none is built in: see the test of declared policies"
-    async with application(hub) as app:
-        answer = await app.post("/v1/limits/slots", params={}, json={"policy": "api"})
-        assert answer.status_code == 400
-        assert msgspec.json.decode(answer.content)["detail"]
+    runs = Policy(name="runs", limit=1, window_s=30, algorithm="slots")
+    settings = strict_settings(valkey.url, limits=LimitSettings(policies=(runs,)))
+    async with served(settings) as hub, caller(hub, "svc", scopes=CHECK) as service:
+        asked = {"policy": "runs", "user": "ann", "holder": "run-1"}
+        for _ in range(2):  # the second time it is renewed
+            held = (await service.post("/v1/limits/slots", json=asked)).json()
+            assert (held["holder"], held["lease_s"]) == ("run-1", 30.0)
+        other = {**asked, "holder": "run-2"}
+        refused = await service.post("/v1/limits/slots", json=other)
+        assert refused.status_code == 429
+        problem = refused.json()
+        assert problem["violated-policies"] == ["runs"]
+        assert problem["type"].endswith("#quota-exceeded")
+        assert 0 < int(refused.headers["retry-after"]) <= 31
+        for _ in range(2):
+            freed = await service.post("/v1/limits/slots/release", json=asked)
+            assert freed.status_code == 204
+        assert (await service.post("/v1/limits/slots", json=other)).json()["holder"] == "run-2"
+        wrong = await service.post("/v1/limits/slots", json={"policy": "api"})
+        assert wrong.status_code == 400
+        assert "has no slots" in wrong.json()["detail"]
