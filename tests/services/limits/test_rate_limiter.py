@@ -400,3 +400,16 @@ async def test_a_plan_that_nobody_tells_is_none(tcp_store, monkeypatch):
     pro = {"pro": PlanLimit(limit=100)}
     limiter, _ = make(tcp_store, policy(plans=pro), plan_of=plan_of)
     assert (await limiter.get_remaining("ann", "p"))["limit"] == 5
+
+
+async def test_a_reply_that_is_none_of_ours_leaves_nobody_waiting(tcp_store, monkeypatch):
+    """It is a bug, which all who asked are told."""
+
+    async def run(*_, **__):
+        return []
+
+    limiter, _ = make(tcp_store, policy())
+    monkeypatch.setattr(type(tcp_store), "run", run)
+    async with asyncio.timeout(10):
+        with pytest.raises(IndexError):
+            await limiter.check_limit("ann", "p")
