@@ -191,7 +191,7 @@ class LlmCache:
             else:
                 self._stats.misses += 1
         finally:
-            collector.left = True
+            collector.leave()
             if not answer.done():
                 answer.cancel()  # the load goes on by itself, to be kept
             elif not answer.cancelled():
@@ -269,7 +269,7 @@ class LlmCache:
 class _Collector:
     """Collects the chunks of an answer for the cache, and passes them on as they come."""
 
-    __slots__ = ("_call", "_chunks", "_cost", "answer", "called", "left")
+    __slots__ = ("_call", "_chunks", "_collecting", "_cost", "answer", "called", "left")
 
     def __init__(self, call: Callable[[], AsyncIterator[Any]], cost: CostOf | None) -> None:
         self._call = call
@@ -279,6 +279,7 @@ class _Collector:
         #: Whether the model was asked; whether nobody reads any more.
         self.called = False
         self.left = False
+        self._collecting: asyncio.Task[list[Any]] | None = None
 
     async def load(self) -> _Kept:
         """Ask the model, once."""
@@ -288,14 +289,29 @@ class _Collector:
                 self.answer.cancel()
             raise Unfinished
         self.called = True
-        collected = []
-        async for chunk in self._call():
-            if self.left:
-                raise Unfinished
-            collected.append(chunk)
-            self._chunks.put_nowait(chunk)
+        # A task of its own: who leaves ends it, though the model says nothing for minutes.
+        self._collecting = asyncio.create_task(self._collect(), name="fanwire-cache-collect")
+        try:
+            collected = await self._collecting
+        except asyncio.CancelledError:
+            if self.left and self._collecting.cancelled():
+                raise Unfinished from None
+            raise
         self._chunks.put_nowait(_END)
         return _Kept(collected, _cost(self._cost, collected))
+
+    async def _collect(self) -> list[Any]:
+        collected = []
+        async for chunk in self._call():
+            collected.append(chunk)
+            self._chunks.put_nowait(chunk)
+        return collected
+
+    def leave(self) -> None:
+        """Read no more, and have the model say no more."""
+        self.left = True
+        if self._collecting is not None:
+            self._collecting.cancel()
 
     def answered(self, _answer: object) -> None:
         """Hear that the cache has answered, whatever it was."""

@@ -303,3 +303,22 @@ async def test_a_stream_without_its_end_is_not_kept(llm, chunks, calls):
     for _ in range(2):
         assert [chunk async for chunk in llm.stream(request(), call)] == chunks
     assert called == calls
+
+
+async def test_a_reader_who_leaves_ends_a_model_that_says_nothing(llm):
+    """Not only with its next chunk: the call is paid for as long as it runs."""
+    ended = asyncio.Event()
+
+    async def call():
+        try:
+            yield "a"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with aclosing(llm.stream(request(), call)) as chunks:
+        assert await anext(chunks) == "a"
+    async with asyncio.timeout(10):
+        await ended.wait()
+    answer = await llm.get_or_call(request(), Model())
+    assert not answer.cached
