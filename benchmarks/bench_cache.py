@@ -43,6 +43,7 @@ from benchmarks.peers._python import PythonPackages
 from benchmarks.seed_cache import SeedCache
 from services.caching.settings import CacheSettings
 from services.door import Services
+from services.service_settings import ServiceSettings
 from services.store.tcp import TcpStore
 
 RESULTS = Path(__file__).parent / "results" / "cache.json"
@@ -80,7 +81,7 @@ async def fanwire(url: str, case: str, tasks: int, count: int, *, shape: object 
     """Run a case on Fanwire; return hits a second."""
     memory = case == MEMORY
     settings = CacheSettings(local_ttl_s=60.0 if memory else 0.0)
-    async with Services(TcpStore(url), cache=settings) as services:
+    async with Services(TcpStore(url), settings=ServiceSettings(cache=settings)) as services:
         await services.store.execute("FLUSHALL")
         cache = services.for_workspace("w1").cache
         options = {} if shape is None else {"type": shape}

@@ -49,6 +49,9 @@ class TrustedProxies:
             address = ipaddress.ip_address(host)
         except ValueError:
             return False
+        if address.version == 6 and address.ipv4_mapped is not None:
+            # What a socket for both versions calls a peer that came by IPv4.
+            address = address.ipv4_mapped
         return any(address in network for network in self._networks)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from channels.errors import FanwireError, RateLimited, RequestError, StoreError
 from channels.wire import ErrorReply
 from hub.api.messages import Outcome
+from hub.api.rest.router import OPERATIONS
 from hub.client_address import TrustedProxies
 from hub.rate_limits import add_limit_fields, refuse
 from hub.runtime import Hub
@@ -20,6 +22,17 @@ from services.limits.settings import DOORS, Door, LimitSettings
 __all__ = ["DoorsMiddleware", "door_of"]
 
 _encode = msgspec.json.Encoder().encode
+#: Methods of the server API (``hub/api/commands.py``).
+_METHODS = ("publish", "broadcast", "batch", "history", "history_remove", "channels", "info")
+#: What can be asked for at the doors, and how it is known.
+_ROUTES = {
+    path: compile_path(path)[0].match
+    for path in (
+        *("/connection/websocket", "/events", "/connection/ticket"),
+        *(f"/api/{name}" for name in _METHODS),
+        *(operation.path for some in OPERATIONS.values() for operation in some),
+    )
+}
 _PEOPLE = frozenset({"user", "endpoint", "agent"})
 
 
@@ -45,6 +58,18 @@ def _path_in_app(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
+def _route_of(path: str) -> str:
+    """Return the route's path, ``/`` where there is none.
+
+    The path that is asked for would be a limit of its own for each id in it, and for each that
+    somebody makes up.
+    """
+    for route, matches in _ROUTES.items():
+        if matches(path):
+            return route
+    return "/"
 
 
 class DoorsMiddleware:
@@ -100,7 +125,7 @@ class DoorsMiddleware:
             names = tuple(name for name in names if self._applies(hub, name, user))
         if not names:
             return None
-        endpoint = _path_in_app(scope)[:1024]
+        endpoint = _route_of(_path_in_app(scope)) if "endpoint" in subjects else ""
         return await limiter.check_limit(user, names[0], endpoint, address=address, also=names[1:])
 
     @staticmethod

@@ -96,7 +96,7 @@ def rate_limit(
         if not result:
             raise refusal(result, legacy=legacy)
         connection.scope.setdefault(_RESULTS, []).append(result)
-        response.headers.update(limit_fields(result, legacy=legacy))
+        _add_fields(response.headers, result, legacy=legacy)
         return result
 
     return dependency
@@ -164,13 +164,18 @@ def add_limit_fields(
     message.setdefault("headers", [])
     headers = MutableHeaders(scope=message)
     for result in results:
-        for name, value in limit_fields(result, legacy=legacy).items():
-            # A list: what stands there already, of a policy of the route, stays.
-            there = headers.get(name)
-            if there is None:
-                headers[name] = value
-            elif name.startswith("RateLimit") and value.partition(";")[0] not in there:
-                headers[name] = f"{there}, {value}"
+        _add_fields(headers, result, legacy=legacy)
+
+
+def _add_fields(headers: MutableHeaders, result: LimitResult, *, legacy: bool) -> None:
+    for name, value in limit_fields(result, legacy=legacy).items():
+        # A list: what stands there already, of a policy of the route, stays.
+        there = headers.get(name)
+        if there is None:
+            headers[name] = value
+        elif name.startswith("RateLimit"):
+            new = [one for one in value.split(", ") if one.partition(";")[0] not in there]
+            headers[name] = ", ".join([there, *new])
 
 
 async def refuse(error: FanwireError, scope: Scope, receive: Receive, send: Send) -> None:

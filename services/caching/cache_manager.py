@@ -73,6 +73,7 @@ class CacheManager(Profiles):
         "_reader",
         "_shared",
         "_stats",
+        "_usual",
         "workspace",
     )
 
@@ -87,6 +88,7 @@ class CacheManager(Profiles):
         self._reader = Reader(shared, channel, self._memory)
         self._by_key = self._memory.entries.by_key
         self._stats = shared.stats
+        self._usual = shared.settings.policy
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -127,6 +129,7 @@ class CacheManager(Profiles):
             and (entry.shape is type or entry.shape == type)
             and at_least <= memory.seen
             and options.get("local_ttl_s") != 0
+            and (policy or self._usual).local_ttl_s != 0
         ):
             self._stats.local_hits += 1
             entry.used = True

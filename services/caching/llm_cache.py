@@ -14,7 +14,7 @@ Meaning the same in other words is the semantic cache's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -35,6 +35,15 @@ __all__ = ["LlmAnswer", "LlmCache", "LlmRequest", "is_tool_call"]
 #: Part of every key: keys of another meaning than these must not meet them.
 _SCHEMA: Final = 1
 _END: Final = object()
+
+#: Anthropic's words for an answer that is not all of it.
+_CUT_SHORT: Final = ("max_tokens", "refusal", "pause_turn", "model_context_window_exceeded")
+#: What begins a stream, and what ends it.
+_ENDS: Final = {
+    "chat.completion.chunk": "a choice with a reason to finish",
+    "message_start": "message_stop",
+    "response.created": "response.completed",
+}
 
 #: Micro-USD that a response cost.
 CostOf: TypeAlias = Callable[[Any], int]
@@ -162,7 +171,9 @@ class LlmCache:
                 type=_Kept,
                 tags=self._tags(request),
                 policy=self._terms(ttl_s),
-                missing=lambda value: not self._is_kept(value.response, None, keep),
+                missing=lambda value: (
+                    _breaks_off(value.response) or not self._is_kept(value.response, None, keep)
+                ),
             ),
             name="fanwire-cache-stream",
         )
@@ -180,7 +191,7 @@ class LlmCache:
             else:
                 self._stats.misses += 1
         finally:
-            collector.left = True
+            collector.leave()
             if not answer.done():
                 answer.cancel()  # the load goes on by itself, to be kept
             elif not answer.cancelled():
@@ -202,7 +213,10 @@ class LlmCache:
         """
         if request.user:
             check_id(request.user, "user")
-        whole = msgspec.to_builtins(request)
+        try:
+            whole = msgspec.to_builtins(request)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadRequest(f"expected a request that JSON can hold; {error}") from None
         return f"llm:{digest([_SCHEMA, self._cache.workspace, whole])}"
 
     # -- the rules -------------------------------------------------------------------------
@@ -255,7 +269,7 @@ class LlmCache:
 class _Collector:
     """Collects the chunks of an answer for the cache, and passes them on as they come."""
 
-    __slots__ = ("_call", "_chunks", "_cost", "answer", "called", "left")
+    __slots__ = ("_call", "_chunks", "_collecting", "_cost", "answer", "called", "left")
 
     def __init__(self, call: Callable[[], AsyncIterator[Any]], cost: CostOf | None) -> None:
         self._call = call
@@ -265,6 +279,7 @@ class _Collector:
         #: Whether the model was asked; whether nobody reads any more.
         self.called = False
         self.left = False
+        self._collecting: asyncio.Task[list[Any]] | None = None
 
     async def load(self) -> _Kept:
         """Ask the model, once."""
@@ -274,14 +289,29 @@ class _Collector:
                 self.answer.cancel()
             raise Unfinished
         self.called = True
-        collected = []
-        async for chunk in self._call():
-            if self.left:
-                raise Unfinished
-            collected.append(chunk)
-            self._chunks.put_nowait(chunk)
+        # A task of its own: who leaves ends it, though the model says nothing for minutes.
+        self._collecting = asyncio.create_task(self._collect(), name="fanwire-cache-collect")
+        try:
+            collected = await self._collecting
+        except asyncio.CancelledError:
+            if self.left and self._collecting.cancelled():
+                raise Unfinished from None
+            raise
         self._chunks.put_nowait(_END)
         return _Kept(collected, _cost(self._cost, collected))
+
+    async def _collect(self) -> list[Any]:
+        collected = []
+        async for chunk in self._call():
+            collected.append(chunk)
+            self._chunks.put_nowait(chunk)
+        return collected
+
+    def leave(self) -> None:
+        """Read no more, and have the model say no more."""
+        self.left = True
+        if self._collecting is not None:
+            self._collecting.cancel()
 
     def answered(self, _answer: object) -> None:
         """Hear that the cache has answered, whatever it was."""
@@ -304,11 +334,14 @@ def is_tool_call(response: object) -> bool:
         return False
     if response.get("tool_calls") or response.get("function_call"):
         return True
-    if response.get("type") in ("tool_use", "function_call", "tool_call"):
+    if response.get("type") in ("tool_use", "function_call", "tool_call", "custom_tool_call"):
         return True
     if response.get("stop_reason") == "tool_use" or response.get("finish_reason") == "tool_calls":
         return True
-    inner = ("choices", "message", "delta", "content", "output", "content_block")
+    inner = (
+        *("choices", "message", "delta", "content", "content_block"),
+        *("output", "item", "response"),
+    )
     return any(is_tool_call(response[name]) for name in inner if name in response)
 
 
@@ -322,10 +355,34 @@ def _is_broken(response: object) -> bool:
         bool(response.get("error"))
         or response.get("type") == "error"
         or response.get("finish_reason") in ("length", "content_filter", "error")
-        or response.get("stop_reason") in ("max_tokens", "refusal")
+        or response.get("stop_reason") in _CUT_SHORT
         or response.get("status") in ("failed", "incomplete", "cancelled")
-        or any(_is_broken(response[name]) for name in ("choices", "delta") if name in response)
+        or any(
+            _is_broken(response[name])
+            for name in ("choices", "delta", "response")
+            if response.get(name) is not None
+        )
     )
+
+
+def _breaks_off(chunks: Sequence[object]) -> bool:
+    """Tell whether a stream ended without the chunk that ends one.
+
+    A connection that a proxy closes early looks like an end. Streams of other shapes than those
+    of OpenAI's and Anthropic's APIs are taken as they are.
+    """
+    awaited = ""
+    for chunk in chunks:
+        if not isinstance(chunk, Mapping):
+            continue
+        choices = chunk.get("choices")
+        if isinstance(choices, list) and any(
+            isinstance(choice, Mapping) and choice.get("finish_reason") for choice in choices
+        ):
+            return False
+        kind = str(chunk.get("type") or chunk.get("object"))
+        awaited = "" if kind == awaited else _ENDS.get(kind, awaited)
+    return bool(awaited)
 
 
 def _tag(kind: str, name: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import random
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from channels.errors import LoadFailed, StoreError
 from channels.ids import new_id
@@ -40,6 +40,14 @@ class Unfinished(Exception):
     """Raised by a loader that brings nothing and has not failed: others ask for themselves."""
 
 
+class _Brought(NamedTuple):
+    """What a loader brought, as JSON; whether it means that there is nothing; how long it took."""
+
+    payload: bytes
+    is_missing: bool
+    load_ms: int
+
+
 class Load:
     """Loads one value for everybody on a flight."""
 
@@ -61,8 +69,7 @@ class Load:
         had asked before it began.
         """
         passengers = self._flight.passengers
-        value, load_ms = await self._call("")
-        return self._unkept(value, load_ms), passengers
+        return _unkept(await self._call("")), passengers
 
     async def run(self, seen: bytes) -> tuple[Found | None, int | None]:
         """Load; ``seen`` is the id of the value that is not wanted any more.
@@ -85,8 +92,8 @@ class Load:
                 self._stats.spared += 1
                 raise LoadFailed(f"loading {self._ask.key!r} failed a moment ago")
             passengers = self._flight.passengers
-            value, load_ms = await self._call(token)
-            found, kept = await self._keep(token, begun, value, load_ms)
+            brought = await self._call(token)
+            found, kept = await self._keep(token, begun, brought)
             if kept:
                 return found, None
             if not found.kept:
@@ -137,14 +144,12 @@ class Load:
         finally:
             self._flight.open()
 
-    async def _keep(
-        self, token: str, begun: Begun, value: object, load_ms: int
-    ) -> tuple[Found, bool]:
+    async def _keep(self, token: str, begun: Begun, brought: _Brought) -> tuple[Found, bool]:
         """Keep a value; return it, and whether it is in Redis and up to date."""
         ask, policy = self._ask, self._ask.policy
-        payload = encode(value)
+        payload, is_missing, load_ms = brought
         ttl_s = policy.ttl_s
-        if ask.is_missing(value):
+        if is_missing:
             ttl_s = min(policy.negative_ttl_s, ttl_s)
         too_large = len(payload) > self._settings.max_value_bytes
         if too_large or ttl_s <= 0:
@@ -152,7 +157,7 @@ class Load:
             if too_large:
                 _log.info("not kept: %r has %d bytes", ask.key, len(payload))
             await self._release(token, "~", _BYPASS_S)
-            return self._unkept(value, load_ms, payload), False
+            return _unkept(brought), False
         found, ttl_ms = terms(
             policy, token, payload, now_ms=begun.until_ms, ttl_s=ttl_s, load_ms=load_ms
         )
@@ -163,6 +168,9 @@ class Load:
             dead_ms=found.dead_ms,
             load_ms=load_ms,
         )
+        # It may be kept, and invalidated by another process, before we hear of either: whoever
+        # comes now and must not have that one asks anew.
+        self._flight.close()
         try:
             kept = await self._store.fill(
                 self._root, ask.key, ask.tags, token, begun, Kept(head, payload, ttl_ms)
@@ -187,8 +195,12 @@ class Load:
 
     # -- the source ------------------------------------------------------------------------
 
-    async def _call(self, token: str) -> tuple[Any, int]:
-        """Call the loader, within its time, and hold the lease meanwhile; return ms, too."""
+    async def _call(self, token: str) -> _Brought:
+        """Call the loader, within its time, and hold the lease meanwhile.
+
+        What it brings and cannot be kept as JSON has failed like a loader that raises: the
+        lease ends, and who waits for it in other processes is told.
+        """
         loop = asyncio.get_running_loop()
         self._stats.loads += 1
         started = loop.time()
@@ -198,6 +210,8 @@ class Load:
                 value = self._ask.loader()
                 if inspect.isawaitable(value):
                     value = await value
+            load_ms = int((loop.time() - started) * 1000)
+            brought = _Brought(encode(value), self._ask.is_missing(value), load_ms)
         except BaseException as error:
             failed = isinstance(error, Exception) and not isinstance(error, Unfinished)
             self._stats.failures += failed
@@ -213,11 +227,7 @@ class Load:
             raise
         if renewal is not None:
             renewal.end()
-        return value, int((loop.time() - started) * 1000)
-
-    def _unkept(self, value: object, load_ms: int, payload: bytes | None = None) -> Found:
-        payload = encode(value) if payload is None else payload
-        return Found(b"", 0, 0, 0, load_ms, payload, [], kept=False)
+        return brought
 
 
 class _Renewal:
@@ -263,6 +273,10 @@ def terms(
     dead_ms = stale_ms + int(policy.fail_safe_s * 1000)
     found = Found(id.encode(), fresh_ms, stale_ms, dead_ms, load_ms, payload, [])
     return found, dead_ms - now_ms + _TTL_SLACK_MS
+
+
+def _unkept(brought: _Brought) -> Found:
+    return Found(b"", 0, 0, 0, brought.load_ms, brought.payload, [], kept=False)
 
 
 class _Wait:

@@ -54,12 +54,16 @@ class Reader:
             if entry is not None and entry.until > _now() and entry.shape == ask.shape:
                 self._stats.local_hits += 1
                 return entry.value if entry.decode is None else entry.decode(entry.value)
+        # A read that is on its way when somebody strict comes may be too old for him; whichever
+        # he finds later has begun since, and is as good as his own.
+        may_share = not strict
         while True:
             load = memory.loads.get(ask.key)
             if load is None or load.background:
-                answered, value = await self._look(ask, local_s, strict=strict)
+                answered, value = await self._look(ask, local_s, strict=strict, may_share=may_share)
                 if answered:
                     return value
+                may_share = True
             elif load.closed and (strict or load.spoiled):
                 await load.queue()
             else:
@@ -68,8 +72,13 @@ class Reader:
                 if found is not None:
                     return self._read_as(found, ask)
 
-    async def _look(self, ask: Ask, local_s: float, *, strict: bool) -> tuple[bool, Any]:
-        """Answer with what is in Redis, or load it; (False, None): ask again."""
+    async def _look(
+        self, ask: Ask, local_s: float, *, strict: bool, may_share: bool
+    ) -> tuple[bool, Any]:
+        """Answer with what is in Redis, or load it; (False, None): ask again.
+
+        ``may_share``: a read that is on its way is good enough.
+        """
         if self._shared.cache_store.breaker.is_open:
             self._stats.bypasses += 1
             return True, await self._without_redis(ask)
@@ -80,7 +89,7 @@ class Reader:
         try:
             if flight is None:
                 found, flight = await self._read(ask)
-            elif strict:
+            elif not may_share:
                 await flight.queue()
                 return False, None
             else:
@@ -90,7 +99,8 @@ class Reader:
                     return False, None  # whoever asks again finds out why
         except StoreError:
             return True, await self._without_redis(ask)
-        return await self._use(ask, found, local_s, spoiled=flight.spoiled or not mine)
+        spoiled = flight.spoiled or not mine
+        return await self._use(ask, found, local_s, strict=strict, spoiled=spoiled)
 
     async def _read(self, ask: Ask) -> tuple[Found | None, Flight]:
         """Read from Redis for everybody who asks meanwhile."""
@@ -117,7 +127,7 @@ class Reader:
             del flights[key]
 
     async def _use(
-        self, ask: Ask, found: Found | None, local_s: float, *, spoiled: bool
+        self, ask: Ask, found: Found | None, local_s: float, *, strict: bool, spoiled: bool
     ) -> tuple[bool, Any]:
         """Answer with what Redis had, or load it; (False, None): ask again."""
         memory, stats = self._memory, self._stats
@@ -145,8 +155,17 @@ class Reader:
                 if found.dead_ms > now_ms:
                     fallback = found
         stats.misses += 1
-        flight = memory.loads.get(ask.key)
+        return await self._join(ask, seen, fallback, strict=strict)
+
+    async def _join(
+        self, ask: Ask, seen: bytes, fallback: Found | None, *, strict: bool
+    ) -> tuple[bool, Any]:
+        """Load it, with whoever does so already; (False, None): ask again."""
+        flight = self._memory.loads.get(ask.key)
         if flight is None or flight.background:
+            if flight is not None and flight.closed and (strict or flight.spoiled):
+                await flight.queue()  # it may have begun before this call
+                return False, None
             flight = self._start(ask, seen, background=False)
             flight.fallback = fallback
         landed = await self._await(flight, ask, fallback)

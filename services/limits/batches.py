@@ -129,6 +129,8 @@ class Batches:
             reply = await self._store.run(
                 self._script, batch.keys, args, timeout_s=batch.deadline_s
             )
+            self._breaker.succeeded()
+            _settle(batch, cast("list[int]", reply), now_us)
         except StoreError as error:
             self._fail(error)
             _answer(batch, None)
@@ -136,17 +138,6 @@ class Batches:
         except BaseException as error:
             _answer(batch, error)
             raise
-        self._breaker.succeeded()
-        values = cast("list[int]", reply)
-        at = 0
-        for future, check, cost in batch.waiting:
-            if not future.done():
-                verdict = values[at]
-                result = LimitResult(check.rules, values, at + 1, allowed=verdict == 1, cost=cost)
-                if verdict != 1:
-                    result.learn(now_us, -verdict)
-                future.set_result(result)
-            at += check.width
 
     def _fail(self, error: StoreError) -> None:
         breaker = self._breaker
@@ -163,6 +154,19 @@ class Batches:
             for batch in list(self._open.values()):
                 self._send(batch)
             await asyncio.wait(set(self._tasks))
+
+
+def _settle(batch: _Batch, values: list[int], now_us: int) -> None:
+    """Give everybody the result that the script returned."""
+    at = 0
+    for future, check, cost in batch.waiting:
+        if not future.done():
+            verdict = values[at]
+            result = LimitResult(check.rules, values, at + 1, allowed=verdict == 1, cost=cost)
+            if verdict != 1:
+                result.learn(now_us, -verdict)
+            future.set_result(result)
+        at += check.width
 
 
 def _answer(batch: _Batch, error: BaseException | None) -> None:

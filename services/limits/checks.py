@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 class Checks:
     """Checks by what was asked."""
 
-    __slots__ = ("_deadline_s", "_keys", "_plans", "_ready", "_rules", "policies")
+    __slots__ = ("_deadline_s", "_forgotten", "_keys", "_plans", "_ready", "_rules", "policies")
 
     def __init__(
         self, policies: Policies, keys: Keys, plans: Plans | None, deadline_s: float
@@ -49,6 +49,8 @@ class Checks:
         self._deadline_s = deadline_s
         self._rules: dict[tuple[str, str], Rule | None] = {}
         self._ready: dict[Asked, Check] = {}
+        #: How often plans were forgotten: a check that was made meanwhile may be of an old one.
+        self._forgotten = 0
 
     def ready(self, asked: Asked) -> Check | None:
         """Return the check if it is there, and the caller still on the same plan."""
@@ -67,19 +69,22 @@ class Checks:
         policies = [self.policies[name] for name in dict.fromkeys((asked.limit_type, *asked.also))]
         if len(policies) > _MAX_POLICIES:
             raise BadRequest(f"at most {_MAX_POLICIES} policies at once; got {len(policies)}")
+        caller = Caller(asked.user, asked.endpoint, asked.workspace, asked.address, asked.agent)
         for policy in policies:
             if policy.algorithm == "slots":
                 raise SettingsError(f"policy {policy.name!r} has slots: use slot()")
-        caller = Caller(asked.user, asked.endpoint, asked.workspace, asked.address, asked.agent)
-        places = [place_of(policy, caller, self._keys) for policy in policies]
-        plan, until = asked.plan, _FOREVER
+            place_of(policy, caller, self._keys)  # raises before anybody asks for plans
+        plan, until, forgotten = asked.plan, _FOREVER, self._forgotten
         if not plan and self._plans is not None and any(policy.plans for policy in policies):
             plan, until = await self._plans.find(asked.user, asked.workspace)
-        rules = [self._rule(policy, plan) for policy in policies]
         found = [
-            (rule, place) for rule, place in zip(rules, places, strict=True) if rule is not None
+            (rule, place_of(policy, caller, self._keys, rule.family))
+            for policy in policies
+            if (rule := self._rule(policy, plan)) is not None
         ]
         check = Check(found, deadline_s=self._deadline_s, until=until)
+        if forgotten != self._forgotten:
+            return check
         if len(self._ready) >= _MAX_CHECKS:
             for old in list(self._ready)[: _MAX_CHECKS // 4]:
                 del self._ready[old]
@@ -111,6 +116,7 @@ class Checks:
         if self._plans is not None:
             self._plans.forget(user, workspace)
             self._ready.clear()
+            self._forgotten += 1
 
     def _rule(self, policy: Policy, plan: str) -> Rule | None:
         """Return the rule on a plan, always the same object: it is compared by identity."""

@@ -21,6 +21,8 @@ PLAN_TTL_S = 60.0
 #: After a question that failed the usual limits hold, and it is asked again.
 _AGAIN_S = 5.0
 _MAX_KNOWN = 50_000
+#: Everybody's checks wait for the answer; later it counts as one that failed.
+_LONGEST_S = 5.0
 
 
 class Plans:
@@ -60,8 +62,9 @@ class Plans:
     async def _ask(self, who: tuple[str, str]) -> tuple[str, float]:
         task = asyncio.current_task()
         try:
-            found = self._plan_of(*who)
-            plan = await found if inspect.isawaitable(found) else found
+            async with asyncio.timeout(_LONGEST_S):
+                found = self._plan_of(*who)
+                plan = await found if inspect.isawaitable(found) else found
             known = str(plan or ""), time.monotonic() + self._ttl_s
         except Exception:  # noqa: BLE001 - the application's bug must not stop its requests
             _log.exception("the plan of %s could not be found out", who)

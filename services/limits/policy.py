@@ -59,7 +59,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``fail`` says what an outage means: ``open`` allows (guarded by the process alone), ``closed``
     denies. It is known after ``deadline_ms`` (100 unless set; 1,000 over REST). With ``shared``
-    off each process counts by itself, and Redis is never asked.
+    off, which only ``gcra`` can, each process counts by itself, and Redis is never asked.
     """
 
     name: Id
@@ -81,8 +81,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if other.limit is not None:
                 window_s = other.window_s or self.window_s
                 self._check(other.limit, window_s, other.burst, f" on plan {plan[:80]!r}")
-        if self.algorithm == "slots" and not self.shared:
-            raise SettingsError(f"policy {self.name!r}: slots are always shared")
+        if self.algorithm != "gcra" and not self.shared:
+            # A process counts evenly: twice the limit in some window.
+            raise SettingsError(f"policy {self.name!r}: {self.algorithm} is always shared")
 
     def _check(self, limit: int, window_s: float, burst: int | None, where: str) -> None:
         name = f"policy {self.name!r}{where}"

@@ -35,7 +35,7 @@ from services.limits.plans import PlanOf, Plans
 from services.limits.policy import DEFAULT_POLICIES, Policies, Policy
 from services.limits.refusal import refusal
 from services.limits.result import LimitResult, Remaining
-from services.limits.rule import PolicyState
+from services.limits.rule import PolicyState, families_of
 from services.limits.slots import Lease, Slots
 from services.limits.stats import LimitStats
 from services.limits.subjects import Caller, place_of
@@ -246,14 +246,16 @@ class RateLimiter:
         caller = Caller(user_id, endpoint, workspace, address, agent)
         for name in dict.fromkeys((limit_type, *also)):
             policy = self._checks.policies[name]
-            key = place_of(policy, caller, self._context.keys).key
+            keys = [
+                place_of(policy, caller, self._context.keys, family).key
+                for family in families_of(policy)
+            ]
             if policy.shared:
-                await self._context.store.execute("DEL", key)
+                await self._context.store.execute("DEL", *keys)
+            for key in keys:
                 if self._denials is not None:
                     self._denials.forget(key)
-                self._guard.reset(key)
-            else:
-                self._own.reset(key)
+                (self._guard if policy.shared else self._own).reset(key)
 
     def forget_plan(self, user_id: str, workspace: str | None = None) -> None:
         """Ask the resolver again: somebody's plan was changed."""

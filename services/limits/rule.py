@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from services.limits.policy import Policy
 
-__all__ = ["BUCKETS", "PolicyState", "Rule", "rule_of"]
+__all__ = ["BUCKETS", "PolicyState", "Rule", "families_of", "rule_of"]
 
 #: Buckets of a sliding window.
 BUCKETS = 20
@@ -44,12 +44,13 @@ class Rule:
 
     For GCRA a unit comes back every ``each_us``, all of them in ``all_us``. ``values`` are what
     a script returned of it (``width`` numbers), times from its ``now``; :meth:`fix` turns
-    them into moments, :meth:`loose` back.
+    them into moments, :meth:`loose` back. ``family`` names the keys that it counts in.
     """
 
     __slots__ = (
         "all_us",
         "each_us",
+        "family",
         "local",
         "name",
         "policy",
@@ -64,6 +65,7 @@ class Rule:
         window_us = round(window_s * 1_000_000)
         self.policy = policy
         self.name = policy.name
+        self.family = _family(policy, window_us)
         self.sliding = policy.algorithm == "sliding"
         #: Rounded up: never more than was declared.
         self.each_us = -(-window_us // limit)
@@ -106,7 +108,8 @@ class Rule:
         else:
             all_us = values[0]
             left_us = self.all_us - all_us
-            remaining = left_us // self.each_us
+            # By a clock that is a little behind, more than all of it is owed.
+            remaining = max(0, left_us // self.each_us)
             some_us = (remaining + 1) * self.each_us - left_us if all_us else 0
         return PolicyState(
             self.name,
@@ -137,6 +140,23 @@ class Rule:
                 max(0, all_at - now_us),
             )
         return (max(0, moments[0] - now_us),)
+
+
+def families_of(policy: Policy) -> list[str]:
+    """Return the names of all keys that a policy counts in, whatever the plan."""
+    windows = [policy.window_s, *(plan.window_s for plan in policy.plans.values())]
+    return list(dict.fromkeys(_family(policy, round(s * 1_000_000)) for s in windows if s))
+
+
+def _family(policy: Policy, window_us: int) -> str:
+    """Return its name; a sliding window of another width has buckets of its own.
+
+    In each other's they would be read as of another time, and who changes plans back and forth
+    would begin anew each time. No policy's name has a ``~``.
+    """
+    if policy.algorithm == "sliding" and window_us != round(policy.window_s * 1_000_000):
+        return f"{policy.name}~{window_us}"
+    return policy.name
 
 
 def rule_of(policy: Policy, plan: str) -> Rule | None:

@@ -70,6 +70,7 @@ class Slots:
         self, rule: Rule, place: Place, deadline_s: float, holder: str | None
     ) -> Lease:
         """Take a slot for ``holder`` (a new id unless given), or renew the one it has."""
+        mine = not holder
         holder = check_id(holder, "holder") if holder else new_id()
         now_ms = self._context.clock.now_ms()
         lease_ms = round(rule.window_s * 1000)
@@ -79,6 +80,11 @@ class Slots:
         ]
         try:
             reply = await self._run(self._acquire, place.key, args, deadline_s)
+        except asyncio.CancelledError:
+            if mine:
+                # Nobody learns of it, so nobody would give it back.
+                await asyncio.shield(self._give_back(place.key, holder))
+            raise
         except StoreError as error:
             return self._in_outage(rule, place, holder, error)
         verdict, taken, first_ms = cast("tuple[int, int, int]", reply)
@@ -117,8 +123,11 @@ class Slots:
     async def release(self, lease: Lease) -> None:
         """Give the slot back; again does nothing. When Redis is away its lease ends it."""
         if lease and not lease.degraded:
-            with contextlib.suppress(StoreError):
-                await self._context.store.execute("ZREM", lease.key, lease.holder)
+            await self._give_back(lease.key, lease.holder)
+
+    async def _give_back(self, key: str, holder: str) -> None:
+        with contextlib.suppress(StoreError):
+            await self._context.store.execute("ZREM", key, holder)
 
     @asynccontextmanager
     async def hold(

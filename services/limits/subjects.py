@@ -37,13 +37,13 @@ class Place(NamedTuple):
     user: str = ""
 
 
-def place_of(policy: Policy, caller: Caller, keys: Keys) -> Place:
-    """Return where ``policy`` counts ``caller``.
+def place_of(policy: Policy, caller: Caller, keys: Keys, family: str = "") -> Place:
+    """Return where ``policy`` counts ``caller``; ``family`` is the rule's, its name unless given.
 
     Raises:
         BadRequest: it is not known whom the policy limits, or an id is none.
     """
-    name, subject = policy.name, policy.subject
+    name, subject = family or policy.name, policy.subject
     if subject == "global":
         return Place(keys.rate_limit(_ALL, name))
     if subject == "workspace":

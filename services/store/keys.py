@@ -153,7 +153,8 @@ class Keys:
         """String, or sorted set of holders for slots: where a policy stands for its subject.
 
         ``root`` is a user, a workspace, ``~`` and the digest of an address, or ``~all``;
-        ``detail`` an endpoint or agent, or ``~`` and its digest where it is no id. See
+        ``detail`` an endpoint or agent, or ``~`` and its digest where it is no id; ``policy`` its
+        name, with ``~`` and microseconds for a sliding window that a plan has its own of. See
         ``lua/lib/limit.lua`` and ``lua/lib/slots.lua``. Ends when it says nothing any more.
         """
         family = f"rl:{policy}:{detail}" if detail else f"rl:{policy}"
@@ -170,11 +171,11 @@ class Keys:
         return f"{self.prefix}:{{{root}}}:cache-lease:{key}"
 
     def cache_tag(self, root: str, tag: str) -> str:
-        """String: the stamp of a tag: values that carry another one are not valid; 40 days."""
+        """String: the stamp of a tag: values that carry another one are not valid; 91 days."""
         return f"{self.prefix}:{{{root}}}:cache-tag:{tag}"
 
     def cache_version(self, root: str) -> str:
-        """String: the version of the latest invalidation: 40 days after it."""
+        """String: the version of the latest invalidation: 91 days after it."""
         return f"{self.prefix}:{{{root}}}:cache-version"
 
     def cache_filled(self, root: str) -> str:

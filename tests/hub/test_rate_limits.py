@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ import websockets
 from fastapi import Depends, FastAPI, Response
 
 from channels.errors import FanwireError, SettingsError
+from hub import doors as doors_module
+from hub.api.commands import Commands
 from hub.app import create_app
 from hub.client_address import TrustedProxies
 from hub.listener import bind, url_of
@@ -80,6 +83,43 @@ async def test_a_dependency_limits_a_route(valkey):
     assert problem["violated-policies"] == ["mine"]
     assert problem["type"].endswith("#quota-exceeded")
     assert 0 < int(answers[2].headers["Retry-After"]) <= 1800
+
+
+async def test_fields_of_several_dependencies_stand_side_by_side(valkey):
+    """And those of a middleware that the route does not have."""
+    policies = [
+        Policy(name=name, limit=9, subject="address", deadline_ms=20_000)
+        for name in ("a", "b", "c")
+    ]
+    async with Services.connect(
+        valkey.url, settings=ServiceSettings(limits=LimitSettings(policies=tuple(policies)))
+    ) as services:
+        app = FastAPI()
+        app.state.rate_limiter = services.rate_limiter
+        app.add_middleware(RateLimitMiddleware, policies=("a", "c"), limiter=services.rate_limiter)
+
+        @app.get("/", dependencies=[Depends(rate_limit("a")), Depends(rate_limit("b"))])
+        async def root():
+            return 1
+
+        async with _client(app) as client:
+            answer = await client.get("/")
+    assert re.findall('"(.)"', answer.headers["RateLimit"]) == ["a", "b", "c"]
+    assert re.findall('"(.)"', answer.headers["RateLimit-Policy"]) == ["a", "b", "c"]
+
+
+async def test_an_id_in_a_path_is_no_endpoint_of_its_own(valkey):
+    """Neither is a path that somebody makes up."""
+    limit = Policy(name="each", limit=2, window_s=3600, subject="endpoint", deadline_ms=20_000)
+    doors = LimitSettings(policies=(limit,), rest=("each",))
+    async with _hub(valkey, doors) as (client, hub):
+        assert set(doors_module._METHODS) == set(Commands(hub).methods)
+        found = [
+            [(await client.get(path.format(name))).status_code for name in "abc"]
+            for path in ("/v1/approvals/{}", "/v1/{}", "/v1/{}/x")
+        ]
+    # The two that are made up are one.
+    assert found == [[401, 401, 429], [404, 404, 429], [429] * 3]
 
 
 async def test_a_middleware_limits_any_application(valkey):
@@ -192,6 +232,7 @@ async def test_the_usual_hub_admits_a_storm(valkey):
         (("10.0.0.1",), "10.0.0.1", "", "10.0.0.1"),
         (("10.0.0.1",), "10.0.0.1", "[2001:db8::1]:443", "2001:db8::1"),
         (("10.0.0.1",), "10.0.0.1", "1.2.3.4:99", "1.2.3.4"),
+        (("10.0.0.0/8",), "::ffff:10.0.0.1", "6.6.6.6, 1.2.3.4, ::ffff:a00:9", "1.2.3.4"),
         (("*",), "10.0.0.1", "1.2.3.4, 5.6.7.8", "1.2.3.4"),
     ],
 )

@@ -55,7 +55,7 @@ class LimitSubject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Check(LimitSubject, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same, and what it costs; ``plan`` is looked up unless named."""
 
-    cost: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 1
+    cost: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1
     plan: str = ""
 
 

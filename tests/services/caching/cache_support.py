@@ -20,12 +20,14 @@ QUICK = TcpStoreOptions(backoff_s=(0.001, 0.05), probe_interval_s=60.0)
 
 
 @asynccontextmanager
-async def opened(url: str, **settings: object) -> AsyncIterator[Services]:
+async def opened(
+    url: str, *, compare_every_s: float = 0.2, **settings: object
+) -> AsyncIterator[Services]:
     """The services on a server, with these settings of the cache."""
     services = Services(
         TcpStore(url, QUICK),
         settings=ServiceSettings(cache=CacheSettings(**settings)),
-        follower=FollowerSettings(compare_every_s=0.2, grace_s=0.1),
+        follower=FollowerSettings(compare_every_s=compare_every_s, grace_s=0.1),
     )
     async with services:
         yield services

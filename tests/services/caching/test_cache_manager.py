@@ -480,3 +480,77 @@ async def test_functions_are_cached_by_their_arguments(cache):
 
     assert await name("ada") == "ADA"
     assert await cache.get("user:ada") == "ADA"
+
+
+async def test_what_cannot_be_kept_as_json_ends_its_lease(any_store, caches, cache):
+    """Nobody waits for a lease whose load has failed, here or in another process."""
+
+    async def loader():
+        return object()
+
+    def confused(value):
+        raise RuntimeError("no")
+
+    with pytest.raises(BadRequest):
+        await cache.get_or_set("k", loader)
+    with pytest.raises(RuntimeError):
+        await cache.get_or_set("other", Source(), missing=confused)
+    assert await any_store.execute("EXISTS", *_leases("k", "other")) == 0
+
+
+def _leases(*keys):
+    return [f"fw:{{w1}}:cache-lease:{key}" for key in keys]
+
+
+async def test_strict_callers_share_reads(any_store, caches, cache):
+    """Two hundred who all ask Redis cost two reads: the one under way, and the next."""
+    await cache.get_or_set("k", Source())
+    reads = 0
+    store = caches.shared.cache_store
+    read = store.read
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        async def read(self, *arguments):
+            nonlocal reads
+            reads += 1
+            return await read(*arguments)
+
+    caches.shared.cache_store = Counting()
+    found = await asyncio.gather(
+        *(cache.get_or_set("k", Source("v2"), local_ttl_s=0) for _ in range(200))
+    )
+    assert found == ["v1"] * 200
+    assert reads == 2
+
+
+async def test_who_comes_during_a_fill_is_not_given_what_was_invalidated_meanwhile(
+    any_store, keys, hand, caches, cache
+):
+    """The reply to a fill may come after another process invalidated what was filled."""
+    other = Context(any_store, keys, Catalogue(), clock=hand).caches.of_workspace("w1")
+    store, filled, go = caches.shared.cache_store, asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        async def fill(self, *arguments):
+            kept = await store.fill(*arguments)
+            filled.set()
+            await go.wait()
+            return kept
+
+    caches.shared.cache_store = Slow()
+    source = Source("old")
+    first = asyncio.create_task(cache.get_or_set("k", source))
+    await filled.wait()
+    source.value = "new"
+    await other.invalidate(keys="k")
+    second = asyncio.create_task(cache.get_or_set("k", source, local_ttl_s=0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go.set()
+    assert (await first, await second) == ("old", "new")

@@ -253,3 +253,72 @@ async def test_a_stream_that_is_out_of_date_at_its_end_is_not_kept(llm, caches):
     await until(lambda: caches.stats.refused == 1)
     assert await read(llm, model) == ["a", "b", "c"]
     assert model.calls == 2
+
+
+async def test_what_json_has_no_word_for_is_a_bad_request(llm):
+    """Whatever it is: the caller's mistake has one name."""
+    endless = []
+    endless.append(endless)
+    for messages in ([object()], endless, [{1: 2}], ["\ud800"], [2**70]):
+        with pytest.raises(BadRequest):
+            await llm.get_or_call(request(messages=messages), Model())
+
+
+_CHUNK = {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "h"}}]}
+_LAST = {"object": "chat.completion.chunk", "choices": [{"delta": {}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "calls"),
+    [
+        ([_CHUNK, _LAST, {"object": "chat.completion.chunk", "choices": []}], 1),
+        ([_CHUNK, _CHUNK], 2),
+        ([{"type": "message_start"}, {"type": "message_stop"}], 1),
+        ([{"type": "message_start"}, {"type": "content_block_delta"}], 2),
+        (
+            [
+                {"type": "message_start"},
+                {"type": "message_delta", "delta": {"stop_reason": "pause_turn"}},
+                {"type": "message_stop"},
+            ],
+            2,
+        ),
+        ([{"type": "response.created"}, {"type": "response.completed"}], 1),
+        ([{"type": "response.created"}], 2),
+        ([{"type": "response.incomplete", "response": {"status": "incomplete"}}], 2),
+        ([{"type": "response.output_item.done", "item": {"type": "function_call"}}], 2),
+        (["h", "i"], 1),
+    ],
+)
+async def test_a_stream_without_its_end_is_not_kept(llm, chunks, calls):
+    """A connection that was closed early looks like an end, but says nothing of one."""
+    called = 0
+
+    async def call():
+        nonlocal called
+        called += 1
+        for chunk in chunks:
+            yield chunk
+
+    for _ in range(2):
+        assert [chunk async for chunk in llm.stream(request(), call)] == chunks
+    assert called == calls
+
+
+async def test_a_reader_who_leaves_ends_a_model_that_says_nothing(llm):
+    """Not only with its next chunk: the call is paid for as long as it runs."""
+    ended = asyncio.Event()
+
+    async def call():
+        try:
+            yield "a"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with aclosing(llm.stream(request(), call)) as chunks:
+        assert await anext(chunks) == "a"
+    async with asyncio.timeout(10):
+        await ended.wait()
+    answer = await llm.get_or_call(request(), Model())
+    assert not answer.cached

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from channels.catalogue import Catalogue
-from services.caching.settings import CacheSettings
+from services.caching.settings import CachePolicy, CacheSettings
 from services.caching.stats import CacheStats
 from services.context import Context
 from services.store.script import Script
@@ -252,3 +252,19 @@ async def test_without_subscriptions_there_is_no_memory(rest_store, keys):
             await cache.get_or_set("k", lambda: 1)
         await cache.get_or_set("k", lambda: 1)
         assert bool(context.caches.stats.local_hits) == bool(hits)
+
+
+async def test_a_policy_without_memory_asks_redis_whatever_others_put_there(valkey):
+    """As a policy object, as an option, and as what the settings say."""
+    asks, remembers, source = CachePolicy(local_ttl_s=0), CachePolicy(), Source()
+    for usual, options in ((remembers, {"policy": asks}), (asks, {})):
+        async with opened(valkey.url, policy=usual) as services:
+            cache, counted = services.for_workspace("w1").cache, stats(services)
+            await in_memory(cache)
+            for _ in range(2):
+                await cache.get_or_set("k", source, policy=remembers)
+            assert counted.local_hits >= 1
+            before = counted.local_hits
+            await cache.get_or_set("k", source, local_ttl_s=0)
+            await cache.get_or_set("k", source, **options)
+            assert counted.local_hits == before

@@ -324,6 +324,7 @@ def test_policies_that_make_no_sense_are_refused():
         {"algorithm": "sliding", "burst": 3},
         {"algorithm": "slots", "limit": 5000},
         {"algorithm": "slots", "shared": False},
+        {"algorithm": "sliding", "shared": False},
         {"plans": {"x": PlanLimit(limit=0)}},
     ):
         with pytest.raises(SettingsError, match="'p'"):
@@ -335,3 +336,80 @@ async def test_two_policies_of_one_name_are_refused(any_store):
     with pytest.raises(SettingsError, match="twice"):
         make(any_store, policy(), policy())
     assert isinstance(make(any_store, policy())[0], RateLimiter)
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding"])
+@pytest.mark.parametrize("behind_ms", [20, 900])
+async def test_clocks_a_little_apart_forgive_nothing(any_store, algorithm, behind_ms):
+    """What one process took is not given back by the denials of one whose clock is behind."""
+    limit = policy(limit=50, window_s=1, algorithm=algorithm)
+    ahead, _ = make(any_store, limit, remembered=0)
+    behind, hand = make(any_store, limit, remembered=0)
+    hand.move(-behind_ms / 1000)
+    assert await take(ahead, 60) == 50
+    for _ in range(5):
+        denied = await behind.check_limit("ann", "p")
+        assert not denied
+        assert denied.remaining == 0
+        assert await take(ahead, 1) == 0
+
+
+async def test_plans_back_and_forth_give_nothing_back(any_store):
+    """A sliding window of another width counts by itself."""
+    plans = {"pro": PlanLimit(limit=10, window_s=3600)}
+    limiter, hand = make(any_store, policy(algorithm="sliding", plans=plans))
+    allowed = 0
+    for _ in range(4):
+        allowed += await take(limiter, 12, plan="pro")
+        assert await take(limiter, 6) == 5
+        hand.move(11)
+    assert allowed == 10
+    await limiter.reset("ann", "p")
+    assert await take(limiter, 12, plan="pro") == 10
+    assert await any_store.execute("EXISTS", "fw:{ann}:rl:p~3600000000") == 1
+
+
+async def test_a_plan_that_is_forgotten_while_it_is_asked_for_is_not_kept(tcp_store):
+    """A check on its way is by the old plan, the next one by the new."""
+    asked, answer, plan = asyncio.Event(), asyncio.Event(), "pro"
+
+    async def plan_of(user, workspace):
+        found = plan
+        asked.set()
+        await answer.wait()
+        return found
+
+    pro = {"pro": PlanLimit(limit=100)}
+    limiter, _ = make(tcp_store, policy(plans=pro), plan_of=plan_of)
+    early = asyncio.create_task(limiter.get_remaining("ann", "p"))
+    await asked.wait()
+    plan = ""
+    limiter.forget_plan("ann")
+    answer.set()
+    assert (await early)["limit"] == 100
+    assert (await limiter.get_remaining("ann", "p"))["limit"] == 5
+
+
+async def test_a_plan_that_nobody_tells_is_none(tcp_store, monkeypatch):
+    """A resolver that hangs does not stop everybody's checks."""
+    monkeypatch.setattr("services.limits.plans._LONGEST_S", 0.01)
+
+    async def plan_of(user, workspace):
+        await asyncio.Event().wait()
+
+    pro = {"pro": PlanLimit(limit=100)}
+    limiter, _ = make(tcp_store, policy(plans=pro), plan_of=plan_of)
+    assert (await limiter.get_remaining("ann", "p"))["limit"] == 5
+
+
+async def test_a_reply_that_is_none_of_ours_leaves_nobody_waiting(tcp_store, monkeypatch):
+    """It is a bug, which all who asked are told."""
+
+    async def run(*_, **__):
+        return []
+
+    limiter, _ = make(tcp_store, policy())
+    monkeypatch.setattr(type(tcp_store), "run", run)
+    async with asyncio.timeout(10):
+        with pytest.raises(IndexError):
+            await limiter.check_limit("ann", "p")

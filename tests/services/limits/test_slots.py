@@ -102,3 +102,22 @@ async def test_what_slots_cost(tcp_store):
     await limiter.acquire_slot("ann")
     found = await counted(tcp_store, lambda: limiter.acquire_slot("ann"))
     assert found == {"evalsha": 1, "zrange": 1}
+
+
+async def test_who_is_cancelled_while_a_slot_is_taken_gives_it_back(tcp_store, monkeypatch):
+    """Nobody else knows its holder: it would be held until its lease ends."""
+    limiter, _ = make(tcp_store, SLOTS)
+    run, taken = tcp_store.run, asyncio.Event()
+
+    async def late(*arguments, **options):
+        await run(*arguments, **options)
+        taken.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(type(tcp_store), "run", lambda _, *a, **o: late(*a, **o))
+    task = asyncio.create_task(limiter.acquire_slot("ann"))
+    await taken.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert await tcp_store.execute("ZCARD", "fw:{ann}:rl:slots") == 0

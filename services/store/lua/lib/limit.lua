@@ -9,9 +9,12 @@
 --   sliding   ``<bucket>:<units>`` of each bucket that counts, oldest first
 -- followed by ``!<us>``, when it was told that the limit is reached, if it was.
 --
--- A clock may be behind the one that wrote the value: no limit owes more than all of it, and
--- what stands in a bucket to come stands in the present one. (``clamped``: who is denied for
--- that writes it, or would be denied until the other clock's time.)
+-- A clock may be behind the one that wrote the value. By up to a second it is not corrected, for
+-- then each of two clocks would forgive what the other took: what is owed is waited for, and what
+-- stands in a bucket to come stays there. By more, no limit owes more than all of it, and such a
+-- bucket's units stand in the present one. (``clamped``: who is denied for that writes it, or
+-- would be denied until the other clock's time.)
+local LATE = 1000000
 
 -- read_limit(value, at, now)  the limit with its terms at ARGV[at]; value false where none is
 local function read_limit(value, at, now)
@@ -27,7 +30,7 @@ local function read_limit(value, at, now)
   end
   if limit.n == 0 then
     local debt = (tat or now) - now
-    limit.clamped = debt > limit.b
+    limit.clamped = debt > limit.b + LATE
     limit.debt = debt < 0 and 0 or limit.clamped and limit.b or debt
     return limit
   end
@@ -37,7 +40,7 @@ local function read_limit(value, at, now)
     number, count = tonumber(number), tonumber(count)
     if number >= bucket - limit.n then
       local last = buckets[#buckets]
-      if number > bucket then
+      if number * limit.a > now + LATE then
         number, limit.clamped = bucket, true
       end
       if last and last[1] == number then
@@ -92,7 +95,7 @@ local function take_limit(limit, cost, now)
     left = limit.b - limit.debt >= limit.a
   else
     local last = limit.buckets[#limit.buckets]
-    if last and last[1] == limit.bucket then
+    if last and last[1] >= limit.bucket then
       last[2] = last[2] + cost
     else
       limit.buckets[#limit.buckets + 1] = {limit.bucket, cost}
