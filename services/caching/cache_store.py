@@ -1,7 +1,7 @@
 """The typed callers of the cache's scripts, and of plain reads: one round trip each.
 
-A Redis that fails again and again is left alone for a moment (``breaker.py``); calls that are
-not made then raise ``StoreUnavailable``, as those that fail do.
+A Redis that fails again and again is left alone for a moment (``services/breaker.py``); calls
+that are not made then raise ``StoreUnavailable``, as those that fail do.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from channels.errors import StoreError, StoreRefused, StoreUnavailable
 from channels.event import Event
 from channels.ids import new_id
 from channels.template import body_pieces
+from services.breaker import Breaker
 from services.changes import Changes
 from services.clock import Clock
 from services.store.keys import Keys
 from services.store.port import Argument, Reply, Store
 from services.store.script import load_script
 
-from .breaker import Breaker
 from .envelope import Found, parse
 from .settings import CacheSettings
 from .stats import CacheStats
@@ -116,7 +116,7 @@ class CacheStore:
         self._settings = settings
         self._timeout_s = settings.timeout_s
         self._stats = stats
-        self.breaker = Breaker(settings.breaker_failures, settings.breaker_s)
+        self.breaker = Breaker(settings.breaker_failures, (settings.breaker_s, settings.breaker_s))
         self._begin = load_script("cache_begin")
         self._fill = load_script("cache_fill")
         self._lease = load_script("cache_lease")
@@ -136,7 +136,7 @@ class CacheStore:
         if not tags:
             # The way of nearly all reads: what _guarded does, without its calls.
             breaker = self.breaker
-            if not (breaker.is_closed or breaker.lets_pass()):
+            if not (breaker.is_calm or breaker.may_ask()):
                 raise self._left_alone()
             try:
                 text = await self._store.execute(
@@ -145,7 +145,7 @@ class CacheStore:
             except StoreError as error:
                 self._failed(error)
                 raise
-            if not breaker.is_closed:
+            if not breaker.is_calm:
                 breaker.succeeded()
             found = parse(text)
             if found is None or not found.tags:
@@ -304,7 +304,7 @@ class CacheStore:
 
     async def _guarded(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
         breaker = self.breaker
-        if not breaker.lets_pass():
+        if not breaker.may_ask():
             raise self._left_alone()
         try:
             reply = await call(*arguments)

@@ -79,7 +79,7 @@ class Reader:
 
         ``may_share``: a read that is on its way is good enough.
         """
-        if self._shared.cache_store.breaker.is_open:
+        if self._shared.cache_store.breaker.rests:
             self._stats.bypasses += 1
             return True, await self._without_redis(ask)
         flight = self._memory.reads.get(ask.key)
@@ -250,7 +250,7 @@ class Reader:
         if found.kept:
             if local_s > 0 and not spoiled:
                 memory.put(ask.key, found, ask.shape, value, local_s)
-        elif not found.id and self._shared.cache_store.breaker.is_open:
+        elif not found.id and self._shared.cache_store.breaker.rests:
             memory.put(ask.key, found, ask.shape, value, 0.0)
 
     def _check_failed(self, ask: Ask) -> None:

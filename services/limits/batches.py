@@ -10,8 +10,8 @@ import asyncio
 from typing import cast
 
 from channels.errors import OutcomeUnknown, StoreError
+from services.breaker import Breaker
 from services.clock import Clock
-from services.limits.breaker import Breaker
 from services.limits.check import Check
 from services.limits.result import LimitResult
 from services.limits.stats import LimitStats
@@ -144,7 +144,7 @@ class Batches:
         was_open = breaker.is_open
         # A time-out may be this machine's; anything else says that Redis does not do it.
         surely = not isinstance(error, OutcomeUnknown)
-        breaker.failed(asyncio.get_running_loop().time(), surely=surely)
+        breaker.failed(surely=surely)
         self._stats.failures += 1
         self._stats.outages += breaker.is_open and not was_open
 

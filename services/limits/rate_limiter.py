@@ -17,16 +17,15 @@ repeated: at worst one unit is missing until it comes back.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 from channels.errors import BadRequest
 from channels.ids import check_id
+from services.breaker import Breaker
 from services.context import Context
 from services.limits.batches import Batches
-from services.limits.breaker import Breaker
 from services.limits.check import Check
 from services.limits.checks import Asked, Checks
 from services.limits.denials import MAX_DENIALS, Denials
@@ -46,6 +45,11 @@ __all__ = ["RateLimiter"]
 #: What a check may take where its policies do not say: over TCP, and over REST.
 _DEADLINE_S: Final = 0.1
 _BILLED_DEADLINE_S: Final = 1.0
+
+#: Deadlines missed in a row before Redis counts as away (a lost connection says so at once), and
+#: seconds without asking it then: doubled from the first to the second.
+_FAILURES = 3
+_PAUSES_S = (0.1, 1.0)
 
 
 class RateLimiter:
@@ -85,7 +89,7 @@ class RateLimiter:
         self._context = context
         self._clock = context.clock
         self.stats = LimitStats()
-        self._breaker = Breaker()
+        self._breaker = Breaker(_FAILURES, _PAUSES_S)
         self._batches = Batches(context.store, context.clock, self._breaker, self.stats)
         self._denials = Denials(remembered) if remembered > 0 else None
         self._teller = Teller(context, self.stats)
@@ -210,7 +214,7 @@ class RateLimiter:
             states += LimitResult(check.own_rules, values, 0, allowed=True, cost=0).policies
         if check.keys:
             result = None
-            if self._breaker.may_ask(time.monotonic()):
+            if self._breaker.may_ask():
                 result = await self._batches.ask(check, 0)
             if result is None:
                 _, values = self._guard.take(check.keys, check.local_rules, 0)
@@ -353,7 +357,7 @@ class RateLimiter:
             if known is not None:
                 return known
         breaker = self._breaker
-        if breaker.is_open and not breaker.may_ask(time.monotonic()):
+        if breaker.is_open and not breaker.may_ask():
             return self._in_outage(check, cost)
         result = await self._batches.ask(check, cost)
         if result is None:
@@ -417,7 +421,7 @@ class RateLimiter:
         """Decide without Redis."""
         self.stats.degraded += 1
         if check.closed:
-            left_ms = max(1, round(self._breaker.left_s(time.monotonic()) * 1000))
+            left_ms = max(1, round(self._breaker.left_s() * 1000))
             states = [
                 PolicyState(
                     *(rule.name, rule.quota, 0, left_ms, left_ms, left_ms, rule.window_s),

@@ -34,7 +34,7 @@ async def test_without_redis_memory_answers_and_then_the_loader(valkey_server):
         other.gate.set()
         assert await asyncio.gather(*waiting) == ["loaded"] * 50
         assert other.loads == 1
-        await until(lambda: services.context.caches.shared.cache_store.breaker.is_open)
+        await until(lambda: services.context.caches.shared.cache_store.breaker.rests)
         # From now on nobody waits for the deadline of a dead server.
         errors = stats.store_errors
         for number in range(100):
@@ -47,7 +47,7 @@ async def test_without_redis_memory_answers_and_then_the_loader(valkey_server):
             await cache.invalidate(keys="k")
         server.start()
         await until(lambda: services.store.ready)
-        await until(lambda: not services.context.caches.shared.cache_store.breaker.is_open)
+        await until(lambda: not services.context.caches.shared.cache_store.breaker.rests)
         await in_memory(cache)
         await cache.invalidate(keys="k")
         assert await cache.get_or_set("k", source) == "new"
