@@ -155,7 +155,9 @@ def _has(reading: Reading, name: str) -> bool:
 def _order(one: Reading, other: Reading) -> Refusal | None:
     """Refuse "from B to A" for "from A to B"."""
     for before, after in one.directed:
-        if before != after and (after, before) in other.directed:
+        back = (after, before)
+        both = back in one.directed and (before, after) in other.directed
+        if before != after and back in other.directed and not both:
             return Refusal("order", f"{before} to {after}", f"{after} to {before}")
     return None
 

@@ -11,7 +11,8 @@ from .settings import SkipRules
 __all__ = ["skip_prompt", "skip_response"]
 
 _USER: Final = (
-    r"[\w.+-]+@[\w-]+\.\w+",  # somebody's address
+    # Somebody's address; only from where a word begins, or a long one is tried at each letter.
+    r"(?<![\w.+-])[\w.+-]+@[\w-]+\.\w+",
     r"\b\d{7,}\b|\+\d[\d -]{7,}",  # a number of an order, an account, a telephone
     (
         r"\b(?:my|our) (?:\w+ )?(?:order|orders|balance|invoice|invoices|bill|ticket|appointment|"
