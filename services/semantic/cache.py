@@ -21,12 +21,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from numpy.typing import ArrayLike
 
 from channels.errors import BadRequest, FanwireError, LimitExceeded, StoreError
 from channels.ids import check_id, new_id
 from services.context import Context
 
+from .embeddings import Embed
 from .english import ENGLISH
 from .entries import Entries, Found, Seen
 from .entry import Entry, Scope, hashed_id, index_record, normal, prompt_id, tag
@@ -38,12 +38,10 @@ from .settings import MAX_TTL_S, SemanticSettings
 from .skip import skip_prompt, skip_response
 from .stats import SemanticStats
 from .tables import GuardTables
-from .vectors import Vector, encode_vector, unit_vector
+from .vectors import Vector, encode_vector
 
 __all__ = ["Compare", "Embed", "Judge", "Loader", "SemanticCache"]
 
-#: Makes a vector of each text. Not a coroutine function: it is called in a thread.
-Embed: TypeAlias = Callable[[Sequence[str]], ArrayLike | Awaitable[ArrayLike]]
 #: Tells whether the answer to the second prompt, the third argument, answers the first one.
 Judge: TypeAlias = Callable[[str, str, Any], bool | Awaitable[bool]]
 #: Tells whether two answers to the prompt say the same: ``compare(prompt, cached, fresh)``.
@@ -152,6 +150,7 @@ class SemanticCache:
 
         Raises:
             BadRequest: an argument is wrong, or the embedding made no proper vector.
+            LoadFailed: the embedding raised, or took longer than ``embed_timeout_s``.
             StoreError: Redis could not be asked.
         """
         question = self._question(
@@ -191,8 +190,6 @@ class SemanticCache:
         vector = await self._vector(question.prompt)
         index, k = self._vectors(), self.settings.candidates
         band = self.settings.band(question.category)
-        verdict = Verdict(question.prompt, band, guard)
-        used: dict[str, int] = {}
         for _ in range(_ATTEMPTS):
             near = await index.search(question.partition, vector, k, version=seen.version)
             verdict = Verdict(question.prompt, band, guard)
@@ -200,7 +197,7 @@ class SemanticCache:
             close = [one for one in near if one.distance <= band.uncertain]
             if not close:
                 break
-            found = await self._entries.get_many([one.id for one in close], used)
+            found = await self._entries.get_many([one.id for one in close])
             gone = [one.id for one in close if one.id not in found]
             verdict.decide(close, found)
             if gone:
@@ -295,6 +292,7 @@ class SemanticCache:
         Raises:
             BadRequest: an argument is wrong, the response is no JSON, or the embedding made no
                 proper vector.
+            LoadFailed: the embedding raised, or took longer than ``embed_timeout_s``.
             StoreUnavailable, StoreRefused: it is not kept.
             OutcomeUnknown: it may be kept.
         """
@@ -340,7 +338,10 @@ class SemanticCache:
         if vector is not None:
             tags.append(f"p{question.partition}")
             stored = encode_vector(vector, text=self._context.store.traits.billed)
-        record = index_record(len(text) + len(stored), entry.expires, tags, stored)
+        size = len(msgspec.json.encode(entry)) + len(stored)
+        if size > self.settings.max_bytes:
+            return Stored(reason="large")  # all others would go for it, in vain
+        record = index_record(size, entry.expires, tags, stored)
         await self._context.semantic.register(self.workspace, entry.expires)
         kept, version, removed = await self._entries.store(
             question.id,
@@ -357,14 +358,28 @@ class SemanticCache:
             return Stored(reason="outdated")
         self.stats.stored += 1
         self.stats.evictions += len(removed)
-        index = self._vectors()
-        if removed:
-            await index.remove(question.partition, removed)
-        if vector is not None:
-            await index.add(
-                question.partition, question.id, vector, expires_ms=entry.expires, version=version
-            )
+        await self._index_it(question, entry.expires, version, vector, removed)
         return Stored(entry=question.id, version=version, removed=removed)
+
+    async def _index_it(
+        self,
+        question: Question,
+        expires_ms: int,
+        version: int,
+        vector: Vector | None,
+        removed: Sequence[str],
+    ) -> None:
+        index, partition = self._vectors(), question.partition
+        # The entry is kept, whatever an index beside it says: then only its very text finds it.
+        try:
+            if removed:
+                await index.remove(partition, removed)
+            if vector is not None:
+                await index.add(
+                    partition, question.id, vector, expires_ms=expires_ms, version=version
+                )
+        except StoreError:
+            self.stats.failures += 1
 
     def _check(self, fresh: Fresh) -> tuple[bytes, str]:
         """Return the response as JSON, and why it is not to be kept."""
@@ -416,7 +431,7 @@ class SemanticCache:
         Who asks the same in this process meanwhile waits for that one call. When Redis or the
         embedding fails, the loader answers; what the loader raises is raised. It may return a
         `Fresh` to say more of its answer. In shadow mode some hits are loaded all the same: an
-        answer that was wrong is reported, and the fresh one returned.
+        answer that was wrong is reported, and the fresh one returned; where that fails, the hit.
         """
         question = self._question(
             prompt,
@@ -437,8 +452,7 @@ class SemanticCache:
             found = await self._lookup(question)
         except FanwireError:
             self.stats.failures += 1
-            fresh = await _load(loader, defaults)
-            return Answer(response=fresh.response, source="loader", why="unavailable")
+            found = Miss(reason="unavailable")
         if isinstance(found, Miss):
             return await self._loaded(question, loader, defaults, found)
         shadowed = found.source != "exact" and self._chance() < self.settings.shadow_share
@@ -447,22 +461,14 @@ class SemanticCache:
     async def _loaded(
         self, question: Question, loader: Loader, defaults: Fresh, miss: Miss
     ) -> Answer:
-        if miss.skipped:
+        if question.skip:
             fresh = await _load(loader, defaults)
             return Answer(response=fresh.response, source="loader", why=miss.reason)
-        flights, key = self._context.semantic.flights, (self.workspace, question.id)
-        flight = flights.get(key)
-        if flight is None:
-            flight = asyncio.create_task(
-                self._fly(question, loader, defaults, miss.mark), name="fanwire-semantic-load"
-            )
-            flights[key] = flight
-            flight.add_done_callback(lambda done: _landed(flights, key, done))
-            fresh, stored = await asyncio.shield(flight)
-            response = fresh.response
-        else:
-            fresh, stored = await asyncio.shield(flight)
-            response = _copy(fresh.response)
+        (fresh, stored), mine = await self._context.semantic.flights.join(
+            (self.workspace, question.id, miss.mark),
+            lambda: self._fly(question, loader, defaults, miss),
+        )
+        response = fresh.response if mine else _copy(fresh.response)
         return Answer(
             response=response,
             source="loader",
@@ -475,10 +481,12 @@ class SemanticCache:
         )
 
     async def _fly(
-        self, question: Question, loader: Loader, defaults: Fresh, mark: int | None
+        self, question: Question, loader: Loader, defaults: Fresh, miss: Miss
     ) -> tuple[Fresh, Stored]:
         fresh = await _load(loader, defaults)
-        return fresh, await self._kept(question, fresh, mark)
+        if miss.mark is None:  # nobody knows what was invalidated since
+            return fresh, Stored(reason=miss.reason)
+        return fresh, await self._kept(question, fresh, miss.mark)
 
     async def _kept(self, question: Question, fresh: Fresh, mark: int | None) -> Stored:
         """Store; what cannot be kept is an answer nevertheless."""
@@ -491,10 +499,12 @@ class SemanticCache:
     async def _shadowed(
         self, question: Question, loader: Loader, defaults: Fresh, found: Answer
     ) -> Answer:
-        fresh = await _load(loader, defaults)
+        # What cannot be compared leaves the answer that was found; so does a model that fails.
         try:
+            _, seen = await self._entries.get(question.id)
+            fresh = await _load(loader, defaults)
             same = await self._same(question.prompt, found.response, fresh.response)
-        except Exception:  # noqa: BLE001 - the application's own; then nothing is known
+        except Exception:  # noqa: BLE001 - the application's own
             return found
         band = "uncertain" if found.source == "judged" else "hit"
         names = [band, f"category:{question.category}"] if question.category else [band]
@@ -503,7 +513,7 @@ class SemanticCache:
             return found
         with contextlib.suppress(StoreError):
             await self.report_false_hit(found, counted=True)
-        stored = await self._kept(question, fresh, None)
+        stored = await self._kept(question, fresh, seen.mark)
         return Answer(
             response=fresh.response,
             source="loader",
@@ -697,6 +707,8 @@ class SemanticCache:
         user_specific: bool,
     ) -> Question:
         scope = self._in_scope(model, prompt_version, locale, user, context)
+        if not isinstance(category, str) or len(category) > _NO_TAG or not _is_text(category):
+            raise BadRequest(f"expected a category of at most {_NO_TAG} characters")
         if not isinstance(prompt, str):
             raise BadRequest(f"expected a prompt as text; got {type(prompt).__name__}")
         limit = self.settings.max_prompt_bytes
@@ -726,19 +738,9 @@ class SemanticCache:
         return self._index or self._context.semantic.of(self.workspace)
 
     async def _vector(self, prompt: str) -> Vector:
-        replicas = self._context.semantic
-        known = replicas.vector(self._embed, prompt)
-        if known is not None:
-            return known
-        if inspect.iscoroutinefunction(self._embed):
-            made = await self._embed([prompt])
-        else:
-            made = await asyncio.to_thread(self._embed, [prompt])
-            if inspect.isawaitable(made):
-                made = await made
-        vector = unit_vector(made, self._dimension)
-        replicas.remember(self._embed, prompt, vector)
-        return vector
+        return await self._context.semantic.embeddings.of(
+            self._embed, prompt, self._dimension, timeout_s=self.settings.embed_timeout_s
+        )
 
     async def _note_used(self, id: str) -> None:
         used = self._context.semantic.note_used(self.workspace, id)
@@ -761,17 +763,6 @@ async def _load(loader: Loader, defaults: Fresh) -> Fresh:
     )
 
 
-def _landed(
-    flights: dict[tuple[str, str], asyncio.Task[Any]],
-    key: tuple[str, str],
-    done: asyncio.Task[Any],
-) -> None:
-    if flights.get(key) is done:
-        del flights[key]
-    if not done.cancelled():
-        done.exception()  # told to those who wait; nobody may be left
-
-
 def _copy(response: object) -> object:
     try:
         return msgspec.json.decode(msgspec.json.encode(response))
@@ -788,6 +779,14 @@ def _plain(response: object) -> object:
     if isinstance(response, list):
         return [_plain(value) for value in response]
     return response
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_text(value: str, what: str, longest: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from .embeddings import Embeddings
+from .flights import Flights
 from .stats import SemanticStats
 
 if TYPE_CHECKING:
@@ -13,16 +15,14 @@ if TYPE_CHECKING:
     from services.shared_follower import SharedFollower
 
     from .replica import Replica
+    from .result import Fresh, Stored
     from .settings import SemanticSettings
-    from .vectors import Vector
 
 __all__ = ["Replicas"]
 
 #: Uses of entries that are written at once, and the seconds that they wait at most.
 _USED_AT_ONCE: Final = 64
 _USED_EVERY_S: Final = 10.0
-#: Vectors of the latest prompts that are kept.
-_VECTORS: Final = 512
 _REGISTERED: Final = 10_000
 
 
@@ -38,12 +38,13 @@ class Replicas:
         self._context = context
         self._replicas: OrderedDict[str, Replica] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
-        #: Loaders that run, by workspace and entry: who asks the same meanwhile waits for them.
-        self.flights: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self.embeddings = Embeddings()
+        #: Loaders that run, by workspace, entry and mark: who asks after an invalidation does
+        #: not wait for what was begun before.
+        self.flights: Flights[tuple[Fresh, Stored]] = Flights("fanwire-semantic-load")
         self._registered: dict[str, int] = {}
         self._used: dict[str, dict[str, int]] = {}
         self._used_since: dict[str, float] = {}
-        self._vectors: OrderedDict[tuple[object, str], Vector] = OrderedDict()
 
     def use(self, follower: SharedFollower) -> None:
         """Have channels followed by ``follower``; without one, versions tell what is new."""
@@ -121,23 +122,15 @@ class Replicas:
                 self._registered.clear()
             self._registered[workspace] = at_ms
 
-    def vector(self, embed: object, text: str) -> Vector | None:
-        """Return what ``embed`` made of a text a moment ago."""
-        return self._vectors.get((embed, text))
-
-    def remember(self, embed: object, text: str, vector: Vector) -> None:
-        """Keep a vector for the call that stores what the last one looked up."""
-        self._vectors[embed, text] = vector
-        if len(self._vectors) > _VECTORS:
-            self._vectors.popitem(last=False)
-
     def _close(self, replica: Replica) -> None:
         task = asyncio.create_task(replica.close(), name="fanwire-semantic-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Forget everything; nothing is followed any more."""
+        """Forget everything; nothing is followed any more, and no loader runs."""
+        await self.flights.close()
+        await self.embeddings.close()
         replicas = list(self._replicas.values())
         self._replicas.clear()
         for replica in replicas:

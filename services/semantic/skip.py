@@ -49,7 +49,7 @@ def _pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def skip_prompt(prompt: str, rules: SkipRules, *, user: str, temperature: float) -> str:
     """Return why a prompt is not to be looked up; empty if it is."""
-    if temperature > rules.max_temperature:
+    if not temperature <= rules.max_temperature:  # nor what is no number
         return "temperature"
     about = rules.user_specific and not user
     if about and _pattern((*_USER, *rules.user_patterns)).search(prompt):
