@@ -232,3 +232,19 @@ async def test_an_index_that_fails_leaves_what_is_kept(context):
     cache = make_cache(context, index=Away())
     assert await cache.store(ASKED, "So.")
     assert (await cache.lookup(ASKED)).source == "exact"
+
+
+async def test_every_key_has_an_end_whatever_made_it(context, tcp_store):
+    """Also those that come later than the first entry, or come back."""
+    cache = make_cache(context)
+
+    async def ends():
+        keys = context.keys.semantic("w1")
+        return {key: await tcp_store.execute("PTTL", key) for key in keys}
+
+    await cache.store(ASKED, "So.", tags=["doc:1"], ttl_s=3_600)
+    await cache.invalidate(tags=["doc:1"])
+    assert -1 not in (await ends()).values()
+    await cache.store(ASKED, "So.", tags=["doc:1"], ttl_s=60)
+    later = await ends()
+    assert min(later.values()) > 2 * 86_400_000
