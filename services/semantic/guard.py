@@ -153,7 +153,16 @@ def _has(reading: Reading, name: str) -> bool:
 
 
 def _order(one: Reading, other: Reading) -> Refusal | None:
-    """Refuse "from B to A" for "from A to B"."""
+    """Refuse "from B to A" for "from A to B", and "may users remove admins?" the other way round.
+
+    Vectors hardly tell the order of words. Where more than two that are exchanged moved, it is a
+    clause, and so it is with two words in all: "server restart" and "restart the server".
+    """
+    asked, cached = one.content, other.content
+    if len(asked) == len(cached) > 2:
+        moved = [pair for pair in zip(asked, cached, strict=True) if pair[0] != pair[1]]
+        if len(moved) == 2 and moved[0] == moved[1][::-1]:
+            return Refusal("order", _shown(asked), _shown(cached))
     for before, after in one.directed:
         back = (after, before)
         both = back in one.directed and (before, after) in other.directed

@@ -118,6 +118,14 @@ def test_both_directions_in_one_text_are_no_difference():
     assert GUARD.refuse("From Rome to Oslo?", "From Oslo to Rome?").reason == "order"
 
 
+def test_the_same_words_with_their_parts_exchanged_are_refused():
+    """Who does what to whom; a clause that only moved is no difference."""
+    asked = "May a tenant evict the landlord?"
+    assert GUARD.refuse(asked, "May the landlord evict a tenant?").reason == "order"
+    moved = "When the disk is full, how do I rotate the log?"
+    assert GUARD.refuse(moved, "How do I rotate the log when the disk is full?") is None
+
+
 def test_an_end_that_is_not_read_must_be_the_same():
     """Long prompts that differ at the end are not the same."""
     long = "word " * 3_000
