@@ -24,6 +24,8 @@ __all__ = ["REASONS", "Guard", "Refusal"]
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
+#: Content words that are matched with each other, which takes up to the square of their number.
+_MATCHED: Final = 400
 #: Why a candidate can be refused.
 REASONS: Final = (
     "quoted", "identifiers", "numbers", "units", "currencies", "dates", "negation", "antonyms",
@@ -118,6 +120,10 @@ class Guard:
 
     def _substituted(self, one: Reading, other: Reading) -> Refusal | None:
         """Refuse where one content word stands in the place of another one."""
+        if one.content == other.content:
+            return None
+        if max(len(one.content), len(other.content)) > _MATCHED:
+            return Refusal("length", f"{len(one.content)} words", f"{len(other.content)} words")
         matcher = SequenceMatcher(None, one.content, other.content, autojunk=False)
         for kind, a, b, c, d in matcher.get_opcodes():
             if kind != "replace" or b - a != d - c or b - a > 2:

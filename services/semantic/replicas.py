@@ -23,6 +23,8 @@ __all__ = ["Replicas"]
 #: Uses of entries that are written at once, and the seconds that they wait at most.
 _USED_AT_ONCE: Final = 64
 _USED_EVERY_S: Final = 10.0
+#: Workspaces of which uses wait; of the oldest they are forgotten.
+_NOTED: Final = 10_000
 _REGISTERED: Final = 10_000
 
 
@@ -55,6 +57,8 @@ class Replicas:
         """Return the replica of a workspace."""
         replica = self._replicas.get(workspace)
         if replica is None:
+            while len(self._replicas) >= self.max_partitions:  # also those that hold nothing
+                self._close(self._replicas.popitem(last=False)[1])
             # NumPy takes memory and a moment: only processes that use it load it.
             from .replica import Replica  # noqa: PLC0415
 
@@ -101,6 +105,9 @@ class Replicas:
         only makes its entries look older.
         """
         now = asyncio.get_running_loop().time()
+        if workspace not in self._used and len(self._used) >= _NOTED:
+            oldest = next(iter(self._used))
+            del self._used[oldest], self._used_since[oldest]
         used = self._used.setdefault(workspace, {})
         since = self._used_since.setdefault(workspace, now)
         used[id] = self._context.clock.now_ms()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from channels.errors import SettingsError
@@ -103,6 +105,11 @@ class SemanticSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingsError(f"{name} must be above 0; got {value}")
         if self.ttl_s > MAX_TTL_S:
             raise SettingsError(f"ttl_s is at most {MAX_TTL_S}; got {self.ttl_s}")
+        for pattern in (*self.skip.user_patterns, *self.skip.volatile_patterns):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise SettingsError(f"{pattern!r} is no regular expression: {error}") from None
         if not 0 <= self.shadow_share <= 1:
             raise SettingsError(f"shadow_share is between 0 and 1; got {self.shadow_share}")
         return self

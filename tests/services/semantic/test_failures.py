@@ -7,9 +7,9 @@ import dataclasses
 
 import pytest
 
-from channels.errors import BadRequest, LoadFailed, StoreUnavailable
+from channels.errors import BadRequest, LoadFailed, SettingsError, StoreUnavailable
 from services.semantic.index import Near
-from services.semantic.settings import SemanticSettings
+from services.semantic.settings import SemanticSettings, SkipRules
 
 from ..session_support import Hand
 from ..test_session_commands import counted
@@ -248,3 +248,25 @@ async def test_every_key_has_an_end_whatever_made_it(context, tcp_store):
     await cache.store(ASKED, "So.", tags=["doc:1"], ttl_s=60)
     later = await ends()
     assert min(later.values()) > 2 * 86_400_000
+
+
+async def test_workspaces_that_only_store_leave_nothing_in_the_process(context):
+    """However many there are."""
+    bound = SemanticSettings(max_partitions=3)
+    for number in range(8):
+        await make_cache(context, f"w{number}", settings=bound).store(ASKED, "So.")
+    assert len(context.semantic._replicas) <= 3
+
+
+async def test_uses_that_wait_are_bounded(context, monkeypatch):
+    """Those of the workspaces that were used first are forgotten."""
+    monkeypatch.setattr("services.semantic.replicas._NOTED", 3)
+    for number in range(8):
+        context.semantic.note_used(f"w{number}", "id")
+    assert list(context.semantic._used) == ["w5", "w6", "w7"]
+
+
+async def test_a_pattern_that_is_none_is_told_when_the_cache_is_made(context):
+    """Not at the first question."""
+    with pytest.raises(SettingsError, match="no regular expression"):
+        make_cache(context, settings=SemanticSettings(skip=SkipRules(user_patterns=["("])))

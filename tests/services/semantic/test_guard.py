@@ -105,6 +105,15 @@ def test_a_long_word_takes_no_time(part):
     assert time.process_time() - started < 0.5
 
 
+def test_thousands_of_words_are_not_matched_with_each_other():
+    """Nobody asks for the same in so many other words."""
+    text = "Aa Bb " * 1_300
+    started = time.process_time()
+    assert GUARD.refuse("paint " + text, "clean " + text).reason == "length"
+    assert GUARD.refuse(text, text) is None
+    assert time.process_time() - started < 0.4
+
+
 def test_numbers_beyond_all_measure_are_read():
     """As words and as digits; the digits are compared as they are."""
     assert GUARD.refuse("hundred million " * 90, "a hundred") is not None
