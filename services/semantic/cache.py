@@ -30,7 +30,7 @@ from .guard import Guard
 from .index import VectorIndex
 from .keeper import Keeper
 from .loads import Compare, Loader, Loads
-from .question import LONGEST_NAME, Question, check_text, make_question
+from .question import LONGEST_NAME, Question, check_names, check_text, make_question
 from .result import Answer, Fresh, Miss, Stored
 from .settings import SemanticSettings
 from .shelf import Shelf
@@ -198,7 +198,7 @@ class SemanticCache:
             tools=tools,
             user_specific=user_specific,
         )
-        fresh = Fresh(response, tags=list(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
+        fresh = Fresh(response, tags=check_names(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
         return await self._keeper.keep(question, fresh, mark)
 
     async def get_or_set(
@@ -238,7 +238,7 @@ class SemanticCache:
             tools=tools,
             user_specific=user_specific,
         )
-        defaults = Fresh(None, tags=list(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
+        defaults = Fresh(None, tags=check_names(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
         self._keeper.ttl(ttl_s)
         self._keeper.check(defaults)
         try:
@@ -312,17 +312,13 @@ class SemanticCache:
         is kept, if its ``mark`` comes with it.
 
         Raises:
-            BadRequest: nothing is named.
+            BadRequest: nothing is named, or what is no text.
             LimitExceeded: more than 1,000 are named.
             StoreUnavailable, StoreRefused: nothing changed.
             OutcomeUnknown: they may be gone; do it again.
         """
-        named = [
-            *(tag("t", one) for one in tags),
-            *(tag("m", one) for one in models),
-            *(tag("v", one) for one in prompt_versions),
-            *(tag("u", one) for one in users),
-        ]
+        kinds = {"t": tags, "m": models, "v": prompt_versions, "u": users}
+        named = [tag(kind, one) for kind, many in kinds.items() for one in check_names(many)]
         if not named and not everything:
             raise BadRequest("name tags, models, prompt_versions or users, or everything=True")
         _, many = await self._entries.remove(tags=named, everything=everything)
@@ -350,7 +346,7 @@ class SemanticCache:
         tags: Sequence[str] = (),
     ) -> Stored:
         """Keep a response under a hash of the application's own; see :meth:`store`."""
-        fresh = Fresh(response, tags=list(tags), ttl_s=ttl_s)
+        fresh = Fresh(response, tags=check_names(tags), ttl_s=ttl_s)
         return await self._keeper.keep(self._hashed(query_hash), fresh, None)
 
     def _hashed(self, query_hash: str) -> Question:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from channels.errors import BadRequest
@@ -10,7 +11,7 @@ from .entry import Scope, normal, prompt_id, tag
 from .settings import SemanticSettings
 from .skip import skip_prompt
 
-__all__ = ["LONGEST_NAME", "Question", "check_text", "make_question"]
+__all__ = ["LONGEST_NAME", "Question", "check_names", "check_text", "make_question"]
 
 #: Characters of a tag, a category, a hash of the application's own.
 LONGEST_NAME = 200
@@ -83,6 +84,14 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_names(names: Sequence[str]) -> list[str]:
+    """Return names as a list; a text alone is refused, for it would be taken letter by letter."""
+    many = [] if isinstance(names, str) else list(names)
+    if isinstance(names, str) or not all(isinstance(one, str) for one in many):
+        raise BadRequest(f"expected a list of texts; got {names!r:.80}")
+    return many
 
 
 def check_text(value: str, what: str, longest: int) -> None:

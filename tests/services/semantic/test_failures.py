@@ -270,3 +270,15 @@ async def test_a_pattern_that_is_none_is_told_when_the_cache_is_made(context):
     """Not at the first question."""
     with pytest.raises(SettingsError, match="no regular expression"):
         make_cache(context, settings=SemanticSettings(skip=SkipRules(user_patterns=["("])))
+
+
+async def test_one_text_in_place_of_a_list_is_refused(context):
+    """Letter by letter it would tag, and invalidate, what nobody named."""
+    cache = make_cache(context)
+    for named in ("doc:1", [3]):
+        with pytest.raises(BadRequest, match="a list of texts"):
+            await cache.store(ASKED, "So.", tags=named)
+        with pytest.raises(BadRequest, match="a list of texts"):
+            await cache.invalidate(tags=named)
+        with pytest.raises(BadRequest, match="a list of texts"):
+            await cache.invalidate(users=named)
