@@ -13,50 +13,34 @@ and context are no matter of likeness: what differs in one of them is never comp
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-import msgspec
-from numpy.typing import ArrayLike
-
-from channels.errors import BadRequest, FanwireError, LimitExceeded, StoreError
+from channels.errors import BadRequest, FanwireError
 from channels.ids import check_id, new_id
 from services.context import Context
 
+from .embeddings import Embed
 from .english import ENGLISH
-from .entries import Entries, Found, Seen
-from .entry import Entry, Scope, hashed_id, index_record, normal, prompt_id, tag
-from .guard import Guard, Refusal
+from .entry import Scope, hashed_id, normal, prompt_id, tag
+from .finder import Finder, Judge
+from .guard import Guard
 from .index import VectorIndex
-from .lookup import Question, Verdict
-from .result import Answer, Fresh, Miss, Source, Stored
-from .settings import MAX_TTL_S, SemanticSettings
-from .skip import skip_prompt, skip_response
+from .keeper import Keeper
+from .loads import Compare, Loader, Loads
+from .question import LONGEST_NAME, Question, check_names, check_text, make_question
+from .result import Answer, Fresh, Miss, Stored
+from .settings import SemanticSettings
+from .shelf import Shelf
 from .stats import SemanticStats
 from .tables import GuardTables
-from .vectors import Vector, encode_vector, unit_vector
 
 __all__ = ["Compare", "Embed", "Judge", "Loader", "SemanticCache"]
 
-#: Makes a vector of each text. Not a coroutine function: it is called in a thread.
-Embed: TypeAlias = Callable[[Sequence[str]], ArrayLike | Awaitable[ArrayLike]]
-#: Tells whether the answer to the second prompt, the third argument, answers the first one.
-Judge: TypeAlias = Callable[[str, str, Any], bool | Awaitable[bool]]
-#: Tells whether two answers to the prompt say the same: ``compare(prompt, cached, fresh)``.
-Compare: TypeAlias = Callable[[str, Any, Any], bool | Awaitable[bool]]
-Loader: TypeAlias = Callable[[], Any]
-
-_MAX_TAGS = 32
-_MAX_METADATA = 16 * 1024
-#: Searches a lookup makes when what it found is gone.
-_ATTEMPTS = 3
 #: By how much nearer than a false hit the next hit must be.
 _STRICTER = 0.95
-_NO_TAG = 200
 
 
 class SemanticCache:
@@ -64,15 +48,13 @@ class SemanticCache:
 
     __slots__ = (
         "_chance",
-        "_compare",
         "_context",
-        "_dimension",
-        "_embed",
         "_entries",
-        "_guards",
-        "_index",
-        "_judge",
+        "_finder",
+        "_keeper",
+        "_loads",
         "_scope",
+        "_shelf",
         "settings",
         "workspace",
     )
@@ -107,18 +89,21 @@ class SemanticCache:
         self.workspace = check_id(workspace, "workspace")
         self.settings = (settings or SemanticSettings()).check()
         self._context = context
-        self._embed = embed
-        self._dimension = dimension
-        self._judge = judge
-        self._compare = compare
-        self._index = index
         self._chance = chance
         self._scope = Scope(model, prompt_version, locale, embedding)
-        self._entries = Entries(context, workspace)
-        self._guards = {
+        self._shelf = Shelf(
+            context, workspace, self.settings, embed=embed, dimension=dimension, index=index
+        )
+        self._entries = self._shelf.entries
+        guards = {
             language: Guard(one, substitutions=self.settings.substitutions)
             for language, one in {"en": ENGLISH, **(tables or {})}.items()
         }
+        self._finder = Finder(self._shelf, guards, judge)
+        self._keeper = Keeper(self._shelf)
+        self._loads = Loads(
+            self._shelf, self._keeper, compare, partial(self.report_false_hit, counted=True)
+        )
         if settings is not None:
             context.semantic.configure(self.settings)
 
@@ -152,6 +137,7 @@ class SemanticCache:
 
         Raises:
             BadRequest: an argument is wrong, or the embedding made no proper vector.
+            LoadFailed: the embedding raised, or took longer than ``embed_timeout_s``.
             StoreError: Redis could not be asked.
         """
         question = self._question(
@@ -166,106 +152,7 @@ class SemanticCache:
             tools=tools,
             user_specific=user_specific,
         )
-        return await self._lookup(question)
-
-    async def _lookup(self, question: Question) -> Answer | Miss:
-        stats = self.stats
-        stats.lookups += 1
-        if question.skip:
-            stats.skipped += 1
-            return Miss(reason=question.skip)
-        found, seen = await self._entries.get(question.id)
-        if found is not None:
-            stats.exact += 1
-            await self._note_used(question.id)
-            return self._answer(question, question.id, found, "exact", 0.0)
-        result = await self._nearest(question, seen)
-        if isinstance(result, Miss):
-            stats.misses += 1
-        return result
-
-    async def _nearest(self, question: Question, seen: Seen) -> Answer | Miss:
-        guard = self._guard(question)
-        if guard is None and not self.settings.unguarded_languages:
-            return Miss(reason="none", mark=seen.mark)
-        vector = await self._vector(question.prompt)
-        index, k = self._vectors(), self.settings.candidates
-        band = self.settings.band(question.category)
-        verdict = Verdict(question.prompt, band, guard)
-        used: dict[str, int] = {}
-        for _ in range(_ATTEMPTS):
-            near = await index.search(question.partition, vector, k, version=seen.version)
-            verdict = Verdict(question.prompt, band, guard)
-            verdict.note(near)
-            close = [one for one in near if one.distance <= band.uncertain]
-            if not close:
-                break
-            found = await self._entries.get_many([one.id for one in close], used)
-            gone = [one.id for one in close if one.id not in found]
-            verdict.decide(close, found)
-            if gone:
-                await index.remove(question.partition, gone)
-            if verdict.chosen is not None or not gone:
-                break
-        for refusal in verdict.refusals:
-            self.stats.refused(refusal.reason)
-        if verdict.chosen is None:
-            return verdict.miss(seen.mark)
-        chosen, uncertain = verdict.chosen, verdict.uncertain
-        one = found[chosen.id]
-        if uncertain:
-            self.stats.uncertain += 1
-            if not await self._judged(question, one):
-                return verdict.miss(seen.mark)
-            self.stats.judged += 1
-        else:
-            self.stats.semantic += 1
-        await self._note_used(chosen.id)
-        source: Source = "judged" if uncertain else "semantic"
-        return self._answer(
-            question, chosen.id, one, source, chosen.distance, refusals=verdict.refusals
-        )
-
-    async def _judged(self, question: Question, found: Found) -> bool:
-        """Ask the judge; whatever goes wrong there is a no."""
-        if self._judge is None:
-            return False
-        try:
-            async with asyncio.timeout(self.settings.judge_timeout_s):
-                response = msgspec.json.decode(found.entry.response)
-                said = self._judge(question.prompt, found.entry.prompt, response)
-                return bool(await said if inspect.isawaitable(said) else said)
-        except Exception:  # noqa: BLE001 - the application's own; without it there is no hit
-            self.stats.judge_failures += 1
-            return False
-
-    def _answer(
-        self,
-        question: Question,
-        id: str,
-        found: Found,
-        source: Source,
-        distance: float,
-        *,
-        refusals: Sequence[Refusal] = (),
-    ) -> Answer:
-        entry = found.entry
-        seen = self.stats.shadow.get("uncertain" if source == "judged" else "hit")
-        wrong = seen.rate if seen is not None and distance else 0.0
-        return Answer(
-            response=msgspec.json.decode(entry.response),
-            source=source,
-            entry=id,
-            prompt=entry.prompt,
-            distance=distance,
-            age_s=max(0.0, (self._context.clock.now_ms() - entry.created) / 1000),
-            confidence=max(0.0, (1 - distance) * (1 - wrong)),
-            category=question.category,
-            metadata=entry.metadata,
-            refusals=list(refusals),
-        )
-
-    # -- storing ---------------------------------------------------------------------------
+        return await self._finder.find(question)
 
     async def store(
         self,
@@ -295,6 +182,7 @@ class SemanticCache:
         Raises:
             BadRequest: an argument is wrong, the response is no JSON, or the embedding made no
                 proper vector.
+            LoadFailed: the embedding raised, or took longer than ``embed_timeout_s``.
             StoreUnavailable, StoreRefused: it is not kept.
             OutcomeUnknown: it may be kept.
         """
@@ -310,88 +198,8 @@ class SemanticCache:
             tools=tools,
             user_specific=user_specific,
         )
-        fresh = Fresh(response, tags=list(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
-        return await self._store(question, fresh, mark)
-
-    async def _store(self, question: Question, fresh: Fresh, mark: int | None) -> Stored:
-        text, why = self._check(fresh)
-        why = question.skip or why or ("" if fresh.keep else "not wanted")
-        if why:
-            return Stored(reason=why)
-        if mark is None:
-            # So that a repetition of ours cannot bring back what is invalidated in between.
-            _, seen = await self._entries.get(question.id)
-            mark = seen.mark
-        vector = None
-        if not question.hashed:
-            vector = await self._vector(question.prompt)
-        now_ms = self._context.clock.now_ms()
-        ttl_s = self._ttl(fresh.ttl_s)
-        entry = Entry(
-            prompt=question.prompt,
-            response=msgspec.Raw(text),
-            created=now_ms,
-            expires=now_ms + ttl_s * 1000,
-            category=question.category,
-            metadata=fresh.metadata,
-        )
-        tags = [*question.tags(), *(tag("t", one) for one in fresh.tags)]
-        stored = b""
-        if vector is not None:
-            tags.append(f"p{question.partition}")
-            stored = encode_vector(vector, text=self._context.store.traits.billed)
-        record = index_record(len(text) + len(stored), entry.expires, tags, stored)
-        await self._context.semantic.register(self.workspace, entry.expires)
-        kept, version, removed = await self._entries.store(
-            question.id,
-            entry,
-            record,
-            partition=question.partition if vector is not None else "",
-            tags=tags,
-            mark=mark,
-            max_entries=self.settings.max_entries,
-            max_bytes=self.settings.max_bytes,
-        )
-        if not kept:
-            self.stats.outdated += 1
-            return Stored(reason="outdated")
-        self.stats.stored += 1
-        self.stats.evictions += len(removed)
-        index = self._vectors()
-        if removed:
-            await index.remove(question.partition, removed)
-        if vector is not None:
-            await index.add(
-                question.partition, question.id, vector, expires_ms=entry.expires, version=version
-            )
-        return Stored(entry=question.id, version=version, removed=removed)
-
-    def _check(self, fresh: Fresh) -> tuple[bytes, str]:
-        """Return the response as JSON, and why it is not to be kept."""
-        if len(fresh.tags) > _MAX_TAGS:
-            raise LimitExceeded(f"an answer has {_MAX_TAGS} tags at most; got {len(fresh.tags)}")
-        for one in fresh.tags:
-            _check_text(one, "a tag", _NO_TAG)
-        try:
-            text = msgspec.json.encode(fresh.response)
-            metadata = msgspec.json.encode(fresh.metadata)
-            plain = msgspec.json.decode(text)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise BadRequest(f"a response and its metadata are JSON: {error}") from None
-        if len(metadata) > _MAX_METADATA:
-            raise LimitExceeded(f"metadata has {_MAX_METADATA} bytes at most")
-        if len(text) > self.settings.max_response_bytes:
-            return text, "large"
-        return text, skip_response(plain)
-
-    def _ttl(self, ttl_s: int | None) -> int:
-        if ttl_s is None:
-            return self.settings.ttl_s
-        if not 0 < ttl_s <= MAX_TTL_S:
-            raise BadRequest(f"expected a ttl_s of 1 to {MAX_TTL_S}; got {ttl_s}")
-        return ttl_s
-
-    # -- both ------------------------------------------------------------------------------
+        fresh = Fresh(response, tags=check_names(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
+        return await self._keeper.keep(question, fresh, mark)
 
     async def get_or_set(
         self,
@@ -416,7 +224,7 @@ class SemanticCache:
         Who asks the same in this process meanwhile waits for that one call. When Redis or the
         embedding fails, the loader answers; what the loader raises is raised. It may return a
         `Fresh` to say more of its answer. In shadow mode some hits are loaded all the same: an
-        answer that was wrong is reported, and the fresh one returned.
+        answer that was wrong is reported, and the fresh one returned; where that fails, the hit.
         """
         question = self._question(
             prompt,
@@ -430,97 +238,18 @@ class SemanticCache:
             tools=tools,
             user_specific=user_specific,
         )
-        defaults = Fresh(None, tags=list(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
-        self._ttl(ttl_s)
-        self._check(defaults)
+        defaults = Fresh(None, tags=check_names(tags), ttl_s=ttl_s, metadata=dict(metadata or {}))
+        self._keeper.ttl(ttl_s)
+        self._keeper.check(defaults)
         try:
-            found = await self._lookup(question)
+            found = await self._finder.find(question)
         except FanwireError:
             self.stats.failures += 1
-            fresh = await _load(loader, defaults)
-            return Answer(response=fresh.response, source="loader", why="unavailable")
+            found = Miss(reason="unavailable")
         if isinstance(found, Miss):
-            return await self._loaded(question, loader, defaults, found)
+            return await self._loads.load(question, loader, defaults, found)
         shadowed = found.source != "exact" and self._chance() < self.settings.shadow_share
-        return await self._shadowed(question, loader, defaults, found) if shadowed else found
-
-    async def _loaded(
-        self, question: Question, loader: Loader, defaults: Fresh, miss: Miss
-    ) -> Answer:
-        if miss.skipped:
-            fresh = await _load(loader, defaults)
-            return Answer(response=fresh.response, source="loader", why=miss.reason)
-        flights, key = self._context.semantic.flights, (self.workspace, question.id)
-        flight = flights.get(key)
-        if flight is None:
-            flight = asyncio.create_task(
-                self._fly(question, loader, defaults, miss.mark), name="fanwire-semantic-load"
-            )
-            flights[key] = flight
-            flight.add_done_callback(lambda done: _landed(flights, key, done))
-            fresh, stored = await asyncio.shield(flight)
-            response = fresh.response
-        else:
-            fresh, stored = await asyncio.shield(flight)
-            response = _copy(fresh.response)
-        return Answer(
-            response=response,
-            source="loader",
-            entry=stored.entry,
-            prompt=question.prompt,
-            category=question.category,
-            metadata=fresh.metadata,
-            refusals=miss.refusals,
-            why=stored.reason or miss.reason,
-        )
-
-    async def _fly(
-        self, question: Question, loader: Loader, defaults: Fresh, mark: int | None
-    ) -> tuple[Fresh, Stored]:
-        fresh = await _load(loader, defaults)
-        return fresh, await self._kept(question, fresh, mark)
-
-    async def _kept(self, question: Question, fresh: Fresh, mark: int | None) -> Stored:
-        """Store; what cannot be kept is an answer nevertheless."""
-        try:
-            return await self._store(question, fresh, mark)
-        except FanwireError as error:
-            self.stats.failures += 1
-            return Stored(reason="unavailable" if isinstance(error, StoreError) else "refused")
-
-    async def _shadowed(
-        self, question: Question, loader: Loader, defaults: Fresh, found: Answer
-    ) -> Answer:
-        fresh = await _load(loader, defaults)
-        try:
-            same = await self._same(question.prompt, found.response, fresh.response)
-        except Exception:  # noqa: BLE001 - the application's own; then nothing is known
-            return found
-        band = "uncertain" if found.source == "judged" else "hit"
-        names = [band, f"category:{question.category}"] if question.category else [band]
-        self.stats.sampled(names, false=not same)
-        if same:
-            return found
-        with contextlib.suppress(StoreError):
-            await self.report_false_hit(found, counted=True)
-        stored = await self._kept(question, fresh, None)
-        return Answer(
-            response=fresh.response,
-            source="loader",
-            entry=stored.entry,
-            prompt=question.prompt,
-            category=question.category,
-            metadata=fresh.metadata,
-            why="false hit",
-        )
-
-    async def _same(self, prompt: str, cached: object, fresh: object) -> bool:
-        if self._compare is None:
-            return _plain(cached) == _plain(fresh)
-        said = self._compare(prompt, cached, fresh)
-        return bool(await said if inspect.isawaitable(said) else said)
-
-    # -- what goes -------------------------------------------------------------------------
+        return await self._loads.shadow(question, loader, defaults, found) if shadowed else found
 
     async def report_false_hit(self, answer: Answer, *, counted: bool = False) -> int:
         """Say that an answer was wrong; return how often its entry was by now, 0 if it is gone.
@@ -544,7 +273,7 @@ class SemanticCache:
             op=new_id(),
         )
         if code == 2:
-            await self._vectors().remove("", [answer.entry])
+            await self._shelf.index.remove("", [answer.entry])
         return times
 
     async def remove(
@@ -564,7 +293,7 @@ class SemanticCache:
         scope = self._in_scope(model, prompt_version, locale, user, context)
         id_ = prompt_id(scope.partition, normal(prompt))
         _, many = await self._entries.remove(ids=[id_])
-        await self._vectors().remove(scope.partition, [id_])
+        await self._shelf.index.remove(scope.partition, [id_])
         self.stats.invalidated += many
         return many > 0
 
@@ -583,17 +312,13 @@ class SemanticCache:
         is kept, if its ``mark`` comes with it.
 
         Raises:
-            BadRequest: nothing is named.
+            BadRequest: nothing is named, or what is no text.
             LimitExceeded: more than 1,000 are named.
             StoreUnavailable, StoreRefused: nothing changed.
             OutcomeUnknown: they may be gone; do it again.
         """
-        named = [
-            *(tag("t", one) for one in tags),
-            *(tag("m", one) for one in models),
-            *(tag("v", one) for one in prompt_versions),
-            *(tag("u", one) for one in users),
-        ]
+        kinds = {"t": tags, "m": models, "v": prompt_versions, "u": users}
+        named = [tag(kind, one) for kind, many in kinds.items() for one in check_names(many)]
         if not named and not everything:
             raise BadRequest("name tags, models, prompt_versions or users, or everything=True")
         _, many = await self._entries.remove(tags=named, everything=everything)
@@ -609,18 +334,8 @@ class SemanticCache:
             StoreError: Redis could not be asked.
         """
         question = self._hashed(query_hash)
-        result = await self._lookup_hashed(question)
+        result = await self._finder.find_hashed(question)
         return None if isinstance(result, Miss) else result.response
-
-    async def _lookup_hashed(self, question: Question) -> Answer | Miss:
-        self.stats.lookups += 1
-        found, seen = await self._entries.get(question.id)
-        if found is None:
-            self.stats.misses += 1
-            return Miss(reason="none", mark=seen.mark)
-        self.stats.exact += 1
-        await self._note_used(question.id)
-        return self._answer(question, question.id, found, "exact", 0.0)
 
     async def set_semantic_cache(
         self,
@@ -631,11 +346,11 @@ class SemanticCache:
         tags: Sequence[str] = (),
     ) -> Stored:
         """Keep a response under a hash of the application's own; see :meth:`store`."""
-        fresh = Fresh(response, tags=list(tags), ttl_s=ttl_s)
-        return await self._store(self._hashed(query_hash), fresh, None)
+        fresh = Fresh(response, tags=check_names(tags), ttl_s=ttl_s)
+        return await self._keeper.keep(self._hashed(query_hash), fresh, None)
 
     def _hashed(self, query_hash: str) -> Question:
-        _check_text(query_hash, "a query hash", _NO_TAG)
+        check_text(query_hash, "a query hash", LONGEST_NAME)
         return Question("", hashed_id(self._scope.partition, query_hash), self._scope, hashed=True)
 
     # -- about it --------------------------------------------------------------------------
@@ -656,7 +371,7 @@ class SemanticCache:
         """
         scope = self._in_scope(None, None, None, user, context)
         _, seen = await self._entries.get("#")
-        await self._vectors().synced(scope.partition, version=seen.version)
+        await self._shelf.index.synced(scope.partition, version=seen.version)
 
     # -- what they share -------------------------------------------------------------------
 
@@ -696,100 +411,12 @@ class SemanticCache:
         tools: bool,
         user_specific: bool,
     ) -> Question:
-        scope = self._in_scope(model, prompt_version, locale, user, context)
-        if not isinstance(prompt, str):
-            raise BadRequest(f"expected a prompt as text; got {type(prompt).__name__}")
-        limit = self.settings.max_prompt_bytes
-        # Before anything looks at it: megabytes are no question.
-        if len(prompt) > limit:
-            return Question("", "", scope, category, skip="long")
-        text = normal(prompt)
-        skip = ""
-        try:
-            if len(text.encode()) > limit:
-                skip = "long"
-        except UnicodeEncodeError:
-            return Question("", "", scope, category, skip="text")
-        if not text.strip("\0 \n\t"):
-            skip = "empty"
-        elif tools:
-            skip = "tools"
-        elif user_specific and not user:
-            skip = "user"
-        skip = skip or skip_prompt(text, self.settings.skip, user=user, temperature=temperature)
-        return Question(text, prompt_id(scope.partition, text), scope, category, skip)
-
-    def _guard(self, question: Question) -> Guard | None:
-        return self._guards.get(question.scope.locale.replace("_", "-").split("-")[0].lower())
-
-    def _vectors(self) -> VectorIndex:
-        return self._index or self._context.semantic.of(self.workspace)
-
-    async def _vector(self, prompt: str) -> Vector:
-        replicas = self._context.semantic
-        known = replicas.vector(self._embed, prompt)
-        if known is not None:
-            return known
-        if inspect.iscoroutinefunction(self._embed):
-            made = await self._embed([prompt])
-        else:
-            made = await asyncio.to_thread(self._embed, [prompt])
-            if inspect.isawaitable(made):
-                made = await made
-        vector = unit_vector(made, self._dimension)
-        replicas.remember(self._embed, prompt, vector)
-        return vector
-
-    async def _note_used(self, id: str) -> None:
-        used = self._context.semantic.note_used(self.workspace, id)
-        if used:
-            with contextlib.suppress(StoreError):  # then they look older than they are
-                await self._entries.touch(used)
-
-
-async def _load(loader: Loader, defaults: Fresh) -> Fresh:
-    made = loader()
-    if inspect.isawaitable(made):
-        made = await made
-    if not isinstance(made, Fresh):
-        return msgspec.structs.replace(defaults, response=made)
-    return msgspec.structs.replace(
-        made,
-        tags=[*defaults.tags, *made.tags],
-        ttl_s=defaults.ttl_s if made.ttl_s is None else made.ttl_s,
-        metadata={**defaults.metadata, **made.metadata},
-    )
-
-
-def _landed(
-    flights: dict[tuple[str, str], asyncio.Task[Any]],
-    key: tuple[str, str],
-    done: asyncio.Task[Any],
-) -> None:
-    if flights.get(key) is done:
-        del flights[key]
-    if not done.cancelled():
-        done.exception()  # told to those who wait; nobody may be left
-
-
-def _copy(response: object) -> object:
-    try:
-        return msgspec.json.decode(msgspec.json.encode(response))
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        return response
-
-
-def _plain(response: object) -> object:
-    """Return an answer as it is compared: blanks and capitals do not count."""
-    if isinstance(response, str):
-        return " ".join(response.split()).casefold()
-    if isinstance(response, dict):
-        return {key: _plain(value) for key, value in response.items()}
-    if isinstance(response, list):
-        return [_plain(value) for value in response]
-    return response
-
-
-def _check_text(value: str, what: str, longest: int) -> None:
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise BadRequest(f"expected {what} of 1 to {longest} characters; got {value!r:.80}")
+        return make_question(
+            self._in_scope(model, prompt_version, locale, user, context),
+            prompt,
+            self.settings,
+            category=category,
+            temperature=temperature,
+            tools=tools,
+            user_specific=user_specific,
+        )

@@ -78,19 +78,11 @@ class Entries:
         entry, version, mark = cast("list[bytes | None]", reply)
         return self._found(entry, None), Seen(int(version or 0), int(mark or 0))
 
-    async def get_many(self, ids: Sequence[str], used: dict[str, int]) -> dict[str, Found]:
-        """Read those entries that are there and have not ended; one command.
-
-        ``used`` are entries by when they were used, in ms: noted in the same round trip.
-        """
+    async def get_many(self, ids: Sequence[str]) -> dict[str, Found]:
+        """Read those entries that are there and have not ended; one command."""
         fields = [field for id in ids for field in (id, f"!{id}")]
-        commands: list[list[Argument]] = [["HMGET", self._keys[0], *fields]]
-        if used:
-            commands.append(self._touch(used))
-        replies = await self._context.store.pipeline(commands)
-        if isinstance(replies[0], Exception):
-            raise replies[0]
-        values = cast("list[bytes | None]", replies[0])
+        reply = await self._context.store.execute("HMGET", self._keys[0], *fields)
+        values = cast("list[bytes | None]", reply)
         found: dict[str, Found] = {}
         for at, id_ in enumerate(ids):
             one = self._found(values[2 * at], values[2 * at + 1])
@@ -110,13 +102,10 @@ class Entries:
 
     async def touch(self, used: dict[str, int]) -> None:
         """Note when entries were used; those that are gone stay so."""
-        await self._context.store.execute(*self._touch(used))
-
-    def _touch(self, used: dict[str, int]) -> list[Argument]:
         scores: list[Argument] = []
         for id_, at_ms in used.items():
             scores += [at_ms, id_]
-        return ["ZADD", self._keys[3], "XX", "GT", *scores]
+        await self._context.store.execute("ZADD", self._keys[3], "XX", "GT", *scores)
 
     async def size(self) -> tuple[int, int]:
         """Return how many entries there are, and their bytes."""

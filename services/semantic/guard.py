@@ -24,6 +24,8 @@ __all__ = ["REASONS", "Guard", "Refusal"]
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
+#: Content words that are matched with each other, which takes up to the square of their number.
+_MATCHED: Final = 400
 #: Why a candidate can be refused.
 REASONS: Final = (
     "quoted", "identifiers", "numbers", "units", "currencies", "dates", "negation", "antonyms",
@@ -118,6 +120,10 @@ class Guard:
 
     def _substituted(self, one: Reading, other: Reading) -> Refusal | None:
         """Refuse where one content word stands in the place of another one."""
+        if one.content == other.content:
+            return None
+        if max(len(one.content), len(other.content)) > _MATCHED:
+            return Refusal("length", f"{len(one.content)} words", f"{len(other.content)} words")
         matcher = SequenceMatcher(None, one.content, other.content, autojunk=False)
         for kind, a, b, c, d in matcher.get_opcodes():
             if kind != "replace" or b - a != d - c or b - a > 2:
@@ -153,9 +159,20 @@ def _has(reading: Reading, name: str) -> bool:
 
 
 def _order(one: Reading, other: Reading) -> Refusal | None:
-    """Refuse "from B to A" for "from A to B"."""
+    """Refuse "from B to A" for "from A to B", and "may users remove admins?" the other way round.
+
+    Vectors hardly tell the order of words. Where more than two that are exchanged moved, it is a
+    clause, and so it is with two words in all: "server restart" and "restart the server".
+    """
+    asked, cached = one.content, other.content
+    if len(asked) == len(cached) > 2:
+        moved = [pair for pair in zip(asked, cached, strict=True) if pair[0] != pair[1]]
+        if len(moved) == 2 and moved[0] == moved[1][::-1]:
+            return Refusal("order", _shown(asked), _shown(cached))
     for before, after in one.directed:
-        if before != after and (after, before) in other.directed:
+        back = (after, before)
+        both = back in one.directed and (before, after) in other.directed
+        if before != after and back in other.directed and not both:
             return Refusal("order", f"{before} to {after}", f"{after} to {before}")
     return None
 

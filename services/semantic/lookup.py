@@ -1,41 +1,18 @@
-"""One lookup: what is asked, and which of the nearest entries answers it. No I/O."""
+"""Which of the nearest entries answers what is asked. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from .entries import Found
-from .entry import Scope, tag
 from .guard import Guard, Refusal
 from .index import Near
 from .result import Miss
 from .settings import Band
 
-__all__ = ["Question", "Verdict"]
+__all__ = ["Verdict"]
 
 _NOTHING = 2.0
-
-
-class Question(NamedTuple):
-    """A prompt, normal, with everything that its answer depends on; ``skip`` why it is none."""
-
-    prompt: str
-    id: str
-    scope: Scope
-    category: str = ""
-    skip: str = ""
-    hashed: bool = False
-
-    @property
-    def partition(self) -> str:
-        """What is compared with it."""
-        return self.scope.partition
-
-    def tags(self) -> list[str]:
-        """Return the tags that follow from its scope."""
-        tags = [tag("m", self.scope.model), tag("v", self.scope.prompt_version)]
-        return [*tags, tag("u", self.scope.user)] if self.scope.user else tags
 
 
 class Verdict:

@@ -25,7 +25,11 @@ _QUOTED = re.compile(
     r"```(.+?)```|`([^`]+)`|\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|\xab([^\xbb]+)\xbb|(?<!\w)'([^']{2,})'(?!\w)",
     re.DOTALL,
 )
-_ADDRESS = re.compile(r"\b(?:https?|ftp|wss?|rediss?|s3)://\S+|\bwww\.\S+|[\w.+-]+@[\w-]+\.[\w.]+")
+#: What no sentence holds: compared as it is, for other patterns take the square of its length.
+_BLOB = re.compile(r"\S{200,}")
+_ADDRESS = re.compile(
+    r"\b(?:https?|ftp|wss?|rediss?|s3)://\S+|\bwww\.\S+|(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]+"
+)
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _DATE = re.compile(r"\b\d{1,2}([/.])\d{1,2}\1\d{2,4}\b")
 _CLOCK = re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?(?:\s?([ap])\.?m\b\.?)?")
@@ -53,6 +57,8 @@ _NUMBER = re.compile(
 )
 #: Joins hundreds and what is below them, in English; elsewhere nobody writes it there.
 _AND: Final = "and"
+#: Beyond it a number that is written as words ("million million ...") is no float any more.
+_LARGEST: Final = 10**300
 _SCALES: Final = {"k": 1_000, "K": 1_000, "M": 10**6, "B": 10**9}
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*[+#]*")
 _NAME = re.compile(r"(?<![\w'])[A-Z][\w'\u2019&-]*")
@@ -60,6 +66,8 @@ _NAME = re.compile(r"(?<![\w'])[A-Z][\w'\u2019&-]*")
 _SMALL: Final = frozenset(
     ["a", "an", "and", "at", "by", "for", "in", "of", "on", "or", "the", "to", "vs", "with"]
 )
+#: Characters before a word that tell whether it begins a sentence.
+_BEFORE: Final = 32
 _SENTENCE = re.compile(r"(?:^|[.!?:;]\s+|\n\s*|[-*•]\s+)$")
 
 
@@ -175,6 +183,7 @@ class _Reader:
         return tuple(sorted(found))
 
     def _literals(self) -> None:
+        self._take(_BLOB, lambda match: self.identifiers.add(match[0]))
         self._take(_ADDRESS, lambda match: self.identifiers.add(match[0].rstrip(".,;?!)").lower()))
         self._take(_ISO_DATE, self._iso_date)
         self._take(_DATE, lambda match: self.dates.add(match[0]))
@@ -225,7 +234,8 @@ class _Reader:
         for match in _NAME.finditer(self.text):
             word = match[0].removesuffix("'s").removesuffix("'")
             lower = word.lower()
-            begins = _SENTENCE.search(self.text[: match.start()]) is not None
+            before = self.text[max(0, match.start() - _BEFORE) : match.start()]
+            begins = _SENTENCE.search(before) is not None
             shouted = len(word) > 1 and word.isupper()
             if (begins and not shouted) or lower == "i" or lower.startswith("i'"):
                 continue
@@ -302,7 +312,7 @@ class _Reader:
                 at += 1
                 continue
             unit = self._unit(tokens[end]) if end < len(tokens) else None
-            self.numbers.append((float(value), unit or ""))
+            self.numbers.append((float(min(value, _LARGEST)), unit or ""))
             at = end + (unit is not None)
         return rest
 

@@ -151,6 +151,7 @@ class Replica:
         """Load what there is up to ``version``."""
         held = await self._held(partition, version)
         if held.version < version:
+            held.loaded = False
             await self._resync(held, partition)
         if held.missing:
             await self._load_missing(held)
@@ -210,7 +211,7 @@ class Replica:
         await self._tap()
         if self._is_late(held, version):
             held.loaded = False
-        if not held.loaded:
+        if not held.loaded or held.lock.locked():
             await self._resync(held, partition)
         return held
 
@@ -229,6 +230,8 @@ class Replica:
     async def _resync(self, held: _Partition, partition: str) -> None:
         """List the partition, forget what is not in it, load what is missing."""
         async with held.lock:
+            if held.loaded:
+                return  # by whoever had the lock
             held.gone = set()
             try:
                 # What is told from here on is newer than the listing, and told to `held`.
@@ -271,6 +274,7 @@ class Replica:
                 if vector is not None:
                     held.put(id_, vector, expires_ms)
                     self._owner.stats.loaded += 1
+            self._owner.make_room(self)
 
     async def _version(self) -> int:
         return int(cast("bytes | None", await self._read("HGET", self._keys[0], "#v")) or 0)

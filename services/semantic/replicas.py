@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from .embeddings import Embeddings
+from .flights import Flights
 from .stats import SemanticStats
 
 if TYPE_CHECKING:
@@ -13,16 +15,16 @@ if TYPE_CHECKING:
     from services.shared_follower import SharedFollower
 
     from .replica import Replica
+    from .result import Fresh, Stored
     from .settings import SemanticSettings
-    from .vectors import Vector
 
 __all__ = ["Replicas"]
 
 #: Uses of entries that are written at once, and the seconds that they wait at most.
 _USED_AT_ONCE: Final = 64
 _USED_EVERY_S: Final = 10.0
-#: Vectors of the latest prompts that are kept.
-_VECTORS: Final = 512
+#: Workspaces of which uses wait; of the oldest they are forgotten.
+_NOTED: Final = 10_000
 _REGISTERED: Final = 10_000
 
 
@@ -38,12 +40,13 @@ class Replicas:
         self._context = context
         self._replicas: OrderedDict[str, Replica] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
-        #: Loaders that run, by workspace and entry: who asks the same meanwhile waits for them.
-        self.flights: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self.embeddings = Embeddings()
+        #: Loaders that run, by workspace, entry and mark: who asks after an invalidation does
+        #: not wait for what was begun before.
+        self.flights: Flights[tuple[Fresh, Stored]] = Flights("fanwire-semantic-load")
         self._registered: dict[str, int] = {}
         self._used: dict[str, dict[str, int]] = {}
         self._used_since: dict[str, float] = {}
-        self._vectors: OrderedDict[tuple[object, str], Vector] = OrderedDict()
 
     def use(self, follower: SharedFollower) -> None:
         """Have channels followed by ``follower``; without one, versions tell what is new."""
@@ -54,6 +57,8 @@ class Replicas:
         """Return the replica of a workspace."""
         replica = self._replicas.get(workspace)
         if replica is None:
+            while len(self._replicas) >= self.max_partitions:  # also those that hold nothing
+                self._close(self._replicas.popitem(last=False)[1])
             # NumPy takes memory and a moment: only processes that use it load it.
             from .replica import Replica  # noqa: PLC0415
 
@@ -100,6 +105,9 @@ class Replicas:
         only makes its entries look older.
         """
         now = asyncio.get_running_loop().time()
+        if workspace not in self._used and len(self._used) >= _NOTED:
+            oldest = next(iter(self._used))
+            del self._used[oldest], self._used_since[oldest]
         used = self._used.setdefault(workspace, {})
         since = self._used_since.setdefault(workspace, now)
         used[id] = self._context.clock.now_ms()
@@ -121,23 +129,15 @@ class Replicas:
                 self._registered.clear()
             self._registered[workspace] = at_ms
 
-    def vector(self, embed: object, text: str) -> Vector | None:
-        """Return what ``embed`` made of a text a moment ago."""
-        return self._vectors.get((embed, text))
-
-    def remember(self, embed: object, text: str, vector: Vector) -> None:
-        """Keep a vector for the call that stores what the last one looked up."""
-        self._vectors[embed, text] = vector
-        if len(self._vectors) > _VECTORS:
-            self._vectors.popitem(last=False)
-
     def _close(self, replica: Replica) -> None:
         task = asyncio.create_task(replica.close(), name="fanwire-semantic-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Forget everything; nothing is followed any more."""
+        """Forget everything; nothing is followed any more, and no loader runs."""
+        await self.flights.close()
+        await self.embeddings.close()
         replicas = list(self._replicas.values())
         self._replicas.clear()
         for replica in replicas:

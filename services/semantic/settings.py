@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from channels.errors import SettingsError
@@ -51,7 +53,8 @@ class SemanticSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 64 * 1024 * 1024
     max_prompt_bytes: int = 32 * 1024
     max_response_bytes: int = 256 * 1024
-    #: Seconds that the judge has.
+    #: Seconds that the embedding and the judge have.
+    embed_timeout_s: float = 10.0
     judge_timeout_s: float = 2.0
     #: The share of near hits that are loaded again to see whether they were right.
     shadow_share: float = 0.0
@@ -93,14 +96,20 @@ class SemanticSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "max_vectors",
                 "max_prompt_bytes",
                 "max_response_bytes",
+                "embed_timeout_s",
                 "judge_timeout_s",
             )
         }
         for name, value in positive.items():
-            if value <= 0:
+            if not value > 0:
                 raise SettingsError(f"{name} must be above 0; got {value}")
         if self.ttl_s > MAX_TTL_S:
             raise SettingsError(f"ttl_s is at most {MAX_TTL_S}; got {self.ttl_s}")
+        for pattern in (*self.skip.user_patterns, *self.skip.volatile_patterns):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise SettingsError(f"{pattern!r} is no regular expression: {error}") from None
         if not 0 <= self.shadow_share <= 1:
             raise SettingsError(f"shadow_share is between 0 and 1; got {self.shadow_share}")
         return self

@@ -11,7 +11,8 @@ from .settings import SkipRules
 __all__ = ["skip_prompt", "skip_response"]
 
 _USER: Final = (
-    r"[\w.+-]+@[\w-]+\.\w+",  # somebody's address
+    # Somebody's address; only from where a word begins, or a long one is tried at each letter.
+    r"(?<![\w.+-])[\w.+-]+@[\w-]+\.\w+",
     r"\b\d{7,}\b|\+\d[\d -]{7,}",  # a number of an order, an account, a telephone
     (
         r"\b(?:my|our) (?:\w+ )?(?:order|orders|balance|invoice|invoices|bill|ticket|appointment|"
@@ -48,7 +49,7 @@ def _pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def skip_prompt(prompt: str, rules: SkipRules, *, user: str, temperature: float) -> str:
     """Return why a prompt is not to be looked up; empty if it is."""
-    if temperature > rules.max_temperature:
+    if not temperature <= rules.max_temperature:  # nor what is no number
         return "temperature"
     about = rules.user_specific and not user
     if about and _pattern((*_USER, *rules.user_patterns)).search(prompt):

@@ -8,7 +8,7 @@ a set and has no entry any more is removed when it is found.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from channels.errors import StoreRefused
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["VectorSets"]
 
 _OUTLIVES_MS = 2 * 86_400_000
+_MISMATCH: Final = "dimension mismatch"
 
 
 class VectorSets:
@@ -50,15 +51,20 @@ class VectorSets:
         return f"{self._root}:vectors:{partition}"
 
     async def search(self, partition: str, vector: Vector, k: int, *, version: int) -> list[Near]:  # noqa: ARG002 - the set is the server's own
-        """Return the nearest; the server tells similarities from 0 to 1."""
-        reply = await self._context.store.execute(
-            "VSIM", self.key(partition), "FP32", vector.tobytes(), "WITHSCORES", "COUNT", k
-        )
+        """Return the nearest, none for a vector of another dimension than the set's."""
+        command = ("VSIM", self.key(partition), "FP32", vector.tobytes(), "WITHSCORES", "COUNT", k)
+        try:
+            reply = await self._context.store.execute(*command)
+        except StoreRefused as error:
+            if _MISMATCH not in str(error):
+                raise
+            return []
         if isinstance(reply, dict):
             pairs = [(id_, cast("float | bytes", score)) for id_, score in reply.items()]
         else:
             flat = cast("list[bytes]", reply or [])
             pairs = list(zip(flat[::2], flat[1::2], strict=True))
+        # The server tells similarities from 0 to 1.
         near = [Near(id_.decode(), max(0.0, 2 * (1 - float(score)))) for id_, score in pairs]
         return sorted(near, key=lambda one: one.distance)
 
@@ -71,10 +77,15 @@ class VectorSets:
         expires_ms: int,
         version: int,  # noqa: ARG002 - the set is the server's own
     ) -> None:
-        """Add or replace a vector; the set ends two days after its last entry."""
+        """Add or replace a vector of the set's dimension; it ends two days after its last entry."""
         key = self.key(partition)
         store = self._context.store
-        await store.execute("VADD", key, "FP32", vector.tobytes(), id, "NOQUANT")
+        try:
+            await store.execute("VADD", key, "FP32", vector.tobytes(), id, "NOQUANT")
+        except StoreRefused as error:
+            if _MISMATCH not in str(error):
+                raise
+            return
         ends_ms = expires_ms + _OUTLIVES_MS
         for condition in ("NX", "GT"):
             await store.execute("PEXPIREAT", key, ends_ms, condition)

@@ -72,7 +72,8 @@ if marks > MARKS then
   local lost = redis.call('ZPOPMIN', KEYS[8], marks - MARKS)
   floor = math.max(floor, tonumber(lost[#lost]))
 end
-local renewed = all or lasts < now + tonumber(ARGV[17]) / 2
+-- Marks that were not there before have no end yet.
+local renewed = all or marks <= #marked / 2 or lasts < now + tonumber(ARGV[17]) / 2
 lasts = renewed and math.max(lasts, now + tonumber(ARGV[17])) or lasts
 redis.call('HSET', KEYS[3], '#v', text(version), '#q', text(queue), '#f', text(floor),
   '#n', text(math.max(many - gone, 0)), '#b', text(bytes), '#d', found[6] or '0',

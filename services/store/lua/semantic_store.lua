@@ -75,10 +75,12 @@ end
 local due, lasts = tonumber(found[6] or ''), tonumber(found[7] or '0')
 local moves = not due or due <= now or expires < due
 local outlives = expires + tonumber(ARGV[22])
-local renewed = lasts < expires + tonumber(ARGV[22]) / 2
+-- With the first entry come keys that were not there, and so have no end yet.
+local renewed = many <= 1 or lasts < expires + tonumber(ARGV[22]) / 2
+lasts = math.max(lasts, outlives)
 redis.call('HSET', KEYS[3], id, ARGV[14], '#v', text(version), '#n', text(math.max(many, 1)),
   '#b', text(math.max(bytes, 0)), '#d', text(moves and expires or due),
-  '#x', text(renewed and outlives or lasts))
+  '#x', text(renewed and lasts or tonumber(found[7])))
 redis.call('HSET', KEYS[4], id, ARGV[15])
 redis.call('ZADD', KEYS[5], expires, id)
 redis.call('ZADD', KEYS[6], now, id)
@@ -107,7 +109,7 @@ if before then
 end
 if renewed then
   for at = 3, 8 do
-    redis.call('PEXPIRE', KEYS[at], outlives - now)
+    redis.call('PEXPIRE', KEYS[at], lasts - now)
   end
 end
 return {1, hourly, version, victims}

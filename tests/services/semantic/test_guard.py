@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.semantic.english import ENGLISH
 from services.semantic.guard import REASONS, Guard
+from services.semantic.settings import SkipRules
+from services.semantic.skip import skip_prompt
 from services.semantic.tables import GuardTables
 
 GUARD = Guard()
@@ -89,6 +93,46 @@ def test_any_text_asks_for_the_same_as_itself(text):
 def test_a_refusal_goes_both_ways(one, two):
     """Which of both was cached does not matter."""
     assert (GUARD.refuse(one, two) is None) == (GUARD.refuse(two, one) is None)
+
+
+@pytest.mark.parametrize("part", ["a", "a.", "a-", "-", "1.", "x_", "a@", "/a"])
+def test_a_long_word_takes_no_time(part):
+    """No pattern goes through it once for each of its letters: nothing else runs meanwhile."""
+    text = part * (32_000 // len(part))
+    started = time.process_time()
+    skip_prompt(text, SkipRules(), user="", temperature=0.0)
+    assert GUARD.refuse(text[:8_000], text[:7_998] + "zz").reason == "identifiers"
+    assert time.process_time() - started < 0.5
+
+
+def test_thousands_of_words_are_not_matched_with_each_other():
+    """Nobody asks for the same in so many other words."""
+    text = "Aa Bb " * 1_300
+    started = time.process_time()
+    assert GUARD.refuse("paint " + text, "clean " + text).reason == "length"
+    assert GUARD.refuse(text, text) is None
+    assert time.process_time() - started < 0.4
+
+
+def test_numbers_beyond_all_measure_are_read():
+    """As words and as digits; the digits are compared as they are."""
+    assert GUARD.refuse("hundred million " * 90, "a hundred") is not None
+    assert GUARD.refuse("add " + "9" * 400, "add " + "9" * 401) is not None
+
+
+def test_both_directions_in_one_text_are_no_difference():
+    """A text asks for the same as itself."""
+    both = "From Rome to Oslo or from Oslo to Rome?"
+    assert GUARD.refuse(both, both) is None
+    assert GUARD.refuse("From Rome to Oslo?", "From Oslo to Rome?").reason == "order"
+
+
+def test_the_same_words_with_their_parts_exchanged_are_refused():
+    """Who does what to whom; a clause that only moved is no difference."""
+    asked = "May a tenant evict the landlord?"
+    assert GUARD.refuse(asked, "May the landlord evict a tenant?").reason == "order"
+    moved = "When the disk is full, how do I rotate the log?"
+    assert GUARD.refuse(moved, "How do I rotate the log when the disk is full?") is None
 
 
 def test_an_end_that_is_not_read_must_be_the_same():

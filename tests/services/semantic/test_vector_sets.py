@@ -1,4 +1,4 @@
-"""Vector sets as an index: what is asked of a server that has them. None is here, so a recorder."""
+"""Vector sets as an index: what is asked of a server and what it answers, in both protocols."""
 
 from __future__ import annotations
 
