@@ -90,7 +90,7 @@ constraints:
 	rm -rf $(FRESH)
 	$(PYTHON) -m venv $(FRESH)
 	$(FRESH)/bin/python -m pip install --quiet --upgrade pip
-	$(FRESH)/bin/python -m pip install --quiet --group test --group lint --editable .
+	$(FRESH)/bin/python -m pip install --quiet --group test --group lint --group vectors --editable .
 	@{ sed -n '/^#/p' constraints.txt; \
 		$(FRESH)/bin/python -m pip freeze --all --exclude-editable \
 			--exclude setuptools --exclude wheel | LC_ALL=C sort -f; \
