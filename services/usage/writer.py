@@ -14,7 +14,7 @@ from collections import deque
 from typing import Final, cast
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from channels.errors import DatabaseUnavailable
 from channels.scope import Scope
@@ -201,6 +201,9 @@ class Writer:
             raise DatabaseUnavailable("there is none to write usage to")
         try:
             written = await write_batch(database, entries, now_ms)
+        except ProgrammingError as error:
+            # Tables of another version, or no permission: no entry is to blame.
+            raise DatabaseUnavailable(f"usage cannot be written: {error.orig}") from error
         except DBAPIError as error:
             # The database refuses one of them: the others must not wait for it.
             if len(entries) > 1:

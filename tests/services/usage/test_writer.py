@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from channels.errors import DatabaseUnavailable
 from channels.scope import Scope
@@ -88,12 +88,53 @@ async def test_what_the_database_refuses_is_set_aside(
         await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer", event_id=f"e{number}")
     entries = await desk.store.execute("XRANGE", desk.keys.usage_pending("ann"), "-", "+")
     assert isinstance(entries, list)
-    text = entries[2][1][1].replace(b'"writer"', b'"' + b"x" * 300 + b'"')  # type: ignore[index, union-attr] - RESP
-    await desk.store.execute("XADD", desk.keys.usage_pending("ann"), "*", "e", text, "g", "x 1")
+    entry = entries[2][1][1].replace(b'"writer"', b'"' + b"x" * 300 + b'"')  # type: ignore[index, union-attr] - RESP
+    await desk.store.execute("XADD", desk.keys.usage_pending("ann"), "*", "e", entry, "g", "x 1")
     await desk.store.execute("XDEL", desk.keys.usage_pending("ann"), entries[2][0])  # type: ignore[index] - RESP
     await desk.sweep()
     assert await rows(desk) == (4, 1, 4)
     assert await desk.store.execute("XLEN", desk.keys.usage_dead("ann")) == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "25006",  # a standby that only reads
+        "40P01",  # a deadlock
+        "42501",  # no permission
+        "53100",  # a full disk
+        "57014",  # statement_timeout
+    ],
+)
+async def test_a_database_that_can_write_nothing_is_waited_for(tcp_desk: Desk, state: str) -> None:
+    """What says nothing about an entry must not set it aside: it would never be written."""
+    desk, database = tcp_desk, tcp_desk.context.database
+    if database is None or database.dialect != "postgresql":
+        pytest.skip("SQLite has no such states")
+    async with database.begin() as connection:
+        await connection.execute(
+            text(
+                "CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "
+                f"EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
+            )
+        )
+        await connection.execute(
+            text(
+                "CREATE TRIGGER trouble BEFORE INSERT ON usage_events "
+                "FOR EACH ROW EXECUTE FUNCTION trouble()"
+            )
+        )
+    await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer")
+    await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer")
+    with pytest.raises(DatabaseUnavailable):
+        await desk.usage.drain("ann")
+    await desk.sweep()
+    assert await desk.store.execute("XLEN", desk.keys.usage_dead("ann")) == 0
+    assert await desk.store.execute("XLEN", desk.keys.usage_pending("ann")) == 2
+    async with database.begin() as connection:
+        await connection.execute(text("DROP TRIGGER trouble ON usage_events"))
+    await desk.sweep()
+    assert await rows(desk) == (2, 1, 2)
 
 
 @pytest.mark.parametrize("dies", ["before the commit", "after the commit", "after settling"])
