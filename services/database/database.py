@@ -38,8 +38,10 @@ from services.database.sqlite_threads import SqliteThreads
 __all__ = ["Database"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-#: Seconds a connection may take, and a writer of SQLite waits for another.
+#: Seconds a connection may take, and a writer of SQLite waits for another: less than the writer of
+#: usage has, for the driver cannot be called off while it waits.
 _PATIENCE_S: Final = 5.0
+_LOCKED_S: Final = 3.0
 #: Any number, the same in every process: who holds it migrates.
 _MIGRATION_LOCK: Final = 4_707_466_917
 
@@ -172,7 +174,7 @@ def _engine(url: URL, pool_size: int, threads: SqliteThreads) -> AsyncEngine:
             pool_timeout=_PATIENCE_S,
             connect_args={"timeout": _PATIENCE_S, "command_timeout": 60},
         )
-    arguments = {"timeout": _PATIENCE_S, "async_creator_fn": threads.connect}
+    arguments = {"timeout": _LOCKED_S, "async_creator_fn": threads.connect}
     options: dict[str, Any] = {"connect_args": arguments}
     if url.database in (None, "", ":memory:"):
         options["poolclass"] = StaticPool  # each connection would have a memory of its own

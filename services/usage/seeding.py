@@ -156,7 +156,9 @@ class Seeder:
                 return await read_account(database, scope, month)
         except (DatabaseUnavailable, TimeoutError) as error:
             self._retry_at = time() + _PAUSE_S
-            _log.warning("accounts begin without the database: %s", error or "it took too long")
+            _log.warning(
+                "accounts begin without the database: %s", str(error) or "it took too long"
+            )
             return None
 
 

@@ -215,8 +215,38 @@ async def test_a_root_is_put_off_while_the_database_is_away(
     with pytest.raises(DatabaseUnavailable):
         await desk.usage.drain("ann")
     outage.away = False
+    await desk.sweep()  # one of them tries it
     await desk.sweep()
     assert (await rows(desk))[0] == 2
+
+
+async def test_a_database_that_hangs_holds_up_nothing_else(
+    tcp_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some wait for it once; the others are put off, and so what is due ends in time."""
+    desk, tried = tcp_desk, 0
+
+    async def hang(*_: object) -> object:
+        nonlocal tried
+        tried += 1
+        return await asyncio.Event().wait()
+
+    for number in range(50):
+        await desk.usage.record_usage(f"u{number}", "w1", 1, 1, 1, "writer", organisation="")
+    with monkeypatch.context() as patched:
+        patched.setattr(writer_module, "write_batch", hang)
+        patched.setattr(writer_module, "_LOOK_S", 0.2)
+        async with asyncio.timeout(5):
+            await desk.sweep()
+            assert tried == 1
+            desk.now += 2  # some are due again, and one of them tries
+            await desk.sweep()
+            assert tried == 2
+    desk.now += 30
+    assert await rows(desk) == (0, 0, 0)
+    for _ in range(5):
+        await desk.sweep()
+    assert await rows(desk) == (50, 50, 50)
 
 
 async def test_a_user_who_records_all_the_time_is_registered_rarely(tcp_desk: Desk) -> None:
