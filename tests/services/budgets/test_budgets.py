@@ -229,6 +229,19 @@ async def test_what_is_not_renewed_ends_and_is_told(context, budgets, clock):
     assert (await account(budgets, "user:ann"))[1] == 0
 
 
+async def test_a_hold_outlives_weeks_without_a_hub(context, budgets):
+    """Nobody ends it meanwhile; gone before that, it would stay set aside for ever."""
+    month_ms, key = 31 * 86_400_000, context.keys.hold("ann", "h1")
+    hold = await budgets.reserve("ann", "w1", estimated_cost="0.2", hold_id="h1")
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.renew(hold, ttl_s=600)
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.extend(hold, "0.1", ttl_s=1200)
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.release(hold)
+    assert 0 < await context.store.execute("PTTL", key) < month_ms
+
+
 async def test_a_late_commit_is_charged_and_says_so(context, budgets, clock):
     """Also when nothing is known of the hold any more but what the caller has."""
     hold = await budgets.reserve("ann", "w1", estimated_cost="0.4", ttl_s=60)
