@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 
 from channels.errors import BadRequest, DatabaseUnavailable
 from channels.ids import check_id, new_id
@@ -107,7 +107,7 @@ def _occurred(at: datetime, now_ms: int) -> int:
     """Return a time in ms; refused without a time zone, in the future, or of another century."""
     if not isinstance(at, datetime) or at.utcoffset() is None:
         raise BadRequest(f"occurred_at must be a time with a time zone; got {at!r:.60}")
-    at_ms = int(at.astimezone(UTC).timestamp() * 1000)
+    at_ms = int(at.timestamp() * 1000)
     if at_ms > now_ms + AHEAD_MS:
         raise BadRequest(f"occurred_at must not be in the future; got {at.isoformat()}")
     if at_ms < _OLDEST_MS:
