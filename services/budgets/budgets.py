@@ -232,6 +232,7 @@ class Budgets:
 
         Raises:
             NotFound: only a name was given, and nothing is known of it.
+            Conflict: the event id is that of something else, by its amounts; nothing was charged.
             BadRequest, LimitExceeded: an amount is none, or a sum would be too large.
             StoreUnavailable, StoreRefused: nothing was charged.
             OutcomeUnknown: it may be charged; call it again, it is charged once.
