@@ -12,6 +12,9 @@ _FULL = "█"
 _PLAIN = "#"
 #: Columns between label, bar and text.
 _GAP = 2
+#: Columns of the shortest bar that says something, and of the shortest label.
+_BAR = 8
+_LABEL = 10
 
 
 class Row(NamedTuple):
@@ -23,22 +26,32 @@ class Row(NamedTuple):
 
 
 def bars(rows: Sequence[Row], *, width: int, plain: bool = False) -> list[str]:
-    """Return a line a row, none longer than ``width`` columns where labels and texts allow.
+    """Return a line a row, none longer than ``width`` columns where the texts allow.
 
-    The largest value has the longest bar; what is not zero has one, however short. ``plain``
-    uses ASCII, for terminals that know nothing else.
+    The largest value has the longest bar; what is not zero has one, however short. Long labels
+    are cut, and where there is no room for bars there are none. ``plain`` uses ASCII, for
+    terminals that know nothing else.
     """
     if not rows:
         return []
-    labels = max(len(row.label) for row in rows)
+    names = [_ascii(row.label) if plain else row.label for row in rows]
     texts = max(len(row.text) for row in rows)
-    room = max(width - labels - texts - 2 * _GAP, 8)
+    left = width - texts - 2 * _GAP
+    labels = min(max(map(len, names)), max(left - _BAR, _LABEL))
+    room = left - labels
     largest = max(1, *(row.value for row in rows))
     lines = []
-    for row in rows:
-        bar = _bar(max(row.value, 0), largest, room, plain=plain)
-        lines.append(f"{row.label:<{labels}}  {bar:<{room}}  {row.text:>{texts}}")
+    for name, row in zip(names, rows, strict=True):
+        label = name if len(name) <= labels else name[: labels - 2] + ".."
+        line = f"{label:<{labels}}  "
+        if room >= _BAR:
+            line += f"{_bar(max(row.value, 0), largest, room, plain=plain):<{room}}  "
+        lines.append(f"{line}{row.text:>{texts}}")
     return lines
+
+
+def _ascii(label: str) -> str:
+    return label.encode("ascii", "backslashreplace").decode()
 
 
 def _bar(value: int, largest: int, room: int, *, plain: bool) -> str:

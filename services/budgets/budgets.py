@@ -36,6 +36,7 @@ from services.budgets.teller import Teller
 from services.context import Context
 from services.usage.account import Period
 from services.usage.amounts import Usd, check_amount, micro_usd
+from services.usage.entries import AHEAD_MS
 from services.usage.usage_tracker import UsageTracker
 
 __all__ = ["Budgets", "install"]
@@ -231,6 +232,7 @@ class Budgets:
 
         Raises:
             NotFound: only a name was given, and nothing is known of it.
+            Conflict: the event id is that of something else, by its amounts; nothing was charged.
             BadRequest, LimitExceeded: an amount is none, or a sum would be too large.
             StoreUnavailable, StoreRefused: nothing was charged.
             OutcomeUnknown: it may be charged; call it again, it is charged once.
@@ -385,6 +387,10 @@ class Budgets:
             raise BadRequest("expected a limit: monthly, monthly_micro_usd or daily_tokens")
         period = self._period()
         await ground.limits.change(scope, period, changes)
+        # Accounts of the next month may be there minutes before it begins: clocks differ.
+        coming = ground.period(ground.context.clock.now_ms() + AHEAD_MS)
+        if coming.month != period.month:
+            await ground.limits.change(scope, coming, changes)
         budget = await self.get_budget(scope)
         await ground.tell((budget,), period, scope.id if scope.kind == "user" else "")
         return budget

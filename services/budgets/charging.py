@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import cast
 
-from channels.errors import LimitExceeded, NotFound, StoreUnavailable
+from channels.errors import Conflict, LimitExceeded, NotFound, StoreUnavailable
 from channels.event import encode_event
 from channels.events import UsageRecorded, UsageRecordedData
 from channels.ids import new_id
@@ -102,6 +102,11 @@ class Charging:
                 continue
             if outcome.code == -2:
                 raise LimitExceeded("the sums of an account would be larger than 2^53 - 1")
+            if outcome.code == -4:
+                raise Conflict(
+                    f"the event id {entry.id!r} was used for other amounts; nothing was charged,"
+                    f" and the hold {hold.id!r} is as it was"
+                )
             if outcome.code == 4:
                 raise NotFound(f"user {hold.user!r} has no hold {hold.id!r}, or it ended days ago")
             after = Hold.parse(cast(bytes, outcome.values[0]), hold.user, hold.id)

@@ -28,7 +28,7 @@ from services.usage.amounts import Usd, check_amount, micro_usd, usd
 from services.usage.scopes import scopes_of
 from services.usage.usage_tracker import UsageTracker
 
-__all__ = ["FAMILY", "KEPT_MS", "Ground", "over_budget", "surely"]
+__all__ = ["FAMILY", "KEPT_MS", "OPEN_MS", "Ground", "over_budget", "surely"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 FAMILY: Final = "hold"
 #: How long a hold is known beyond its end.
 KEPT_MS: Final = 2 * 86_400_000
+#: How long one is known that nobody ends, for no hub runs: it must not go before the month does
+#: in whose budgets it is, or what it set aside would never be free again.
+OPEN_MS: Final = 35 * 86_400_000
 #: A root stays registered this long without being registered again. The sweeper looks a second
 #: time ten seconds after it looked: what is written until then is found.
 _REGISTERED_MS: Final = 5_000

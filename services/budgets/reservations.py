@@ -9,7 +9,7 @@ from channels.errors import Conflict, NotFound
 from channels.ids import check_id, new_id
 from channels.scope import Scope
 from services.budgets import bodies
-from services.budgets.ground import FAMILY, KEPT_MS, Ground, surely
+from services.budgets.ground import FAMILY, KEPT_MS, OPEN_MS, Ground, surely
 from services.budgets.hold import Hold, hold_name
 from services.budgets.standing import standings
 from services.changes import Outcome
@@ -58,7 +58,7 @@ class Reservations:
         event, keys = new_id(), context.keys
         head: list[Argument] = [
             *bodies.reserved(wanted, event, wanted.created_at),
-            *(wanted.id, *wanted.pieces(), ttl_ms + KEPT_MS, amount, tokens, period.day_of_month),
+            *(wanted.id, *wanted.pieces(), ttl_ms + OPEN_MS, amount, tokens, period.day_of_month),
             now_ms + ttl_ms,
         ]
         await ground.register(wanted.user, now_ms + ttl_ms)
@@ -99,7 +99,7 @@ class Reservations:
         head: list[Argument] = [
             *bodies.extended(known, event, _time(now_ms)),
             *(known.id, check_id(op_id, "op id"), amount, tokens),
-            *(now_ms + ttl_ms, ttl_ms + KEPT_MS, period.day_of_month),
+            *(now_ms + ttl_ms, ttl_ms + OPEN_MS, period.day_of_month),
         ]
         await ground.register(known.user, now_ms + ttl_ms)
 
@@ -127,7 +127,7 @@ class Reservations:
     async def renew(self, user: str, hold_id: str, ttl_ms: int) -> Hold:
         """Have a hold end later, at ``ttl_ms`` from now, unless it does already."""
         context = self._ground.context
-        args: list[Argument] = [context.clock.now_ms() + ttl_ms, ttl_ms + KEPT_MS]
+        args: list[Argument] = [context.clock.now_ms() + ttl_ms, ttl_ms + OPEN_MS]
         reply = await surely(
             lambda: context.store.run(_RENEW, [context.keys.hold(user, hold_id)], args)
         )

@@ -17,7 +17,7 @@ from channels.errors import (
     NotFound,
     OutcomeUnknown,
     OverBudget,
-    StoreUnavailable,
+    StoreError,
     UsageError,
 )
 from channels.ids import new_id
@@ -242,7 +242,7 @@ class Spending:
                         model=self._model,
                         requests=self.requests or 1,
                     )
-            except (StoreUnavailable, OutcomeUnknown):
+            except StoreError:  # refused as well: a failover, a Redis that loads
                 if time() >= until:
                     raise
                 await asyncio.sleep(_PAUSE_S)

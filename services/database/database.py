@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import (
+    DataError,
     DBAPIError,
     IntegrityError,
     InterfaceError,
@@ -37,8 +38,10 @@ from services.database.sqlite_threads import SqliteThreads
 __all__ = ["Database"]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-#: Seconds a connection may take, and a writer of SQLite waits for another.
+#: Seconds a connection may take, and a writer of SQLite waits for another: less than the writer of
+#: usage has, for the driver cannot be called off while it waits.
 _PATIENCE_S: Final = 5.0
+_LOCKED_S: Final = 3.0
 #: Any number, the same in every process: who holds it migrates.
 _MIGRATION_LOCK: Final = 4_707_466_917
 
@@ -71,8 +74,10 @@ class Database:
         One that only reads says so: SQLite has one writer at a time.
 
         Raises:
-            DatabaseUnavailable: it could not be reached or broke off. Whether a transaction
-                that was being committed then stands, is not known.
+            DatabaseUnavailable: it could not be reached, broke off, or could not do it for a
+                reason that is not in the data (a full disk, a deadlock, a standby). Whether a
+                transaction that was being committed then stands, is not known.
+            DBAPIError: it refuses the data, or the statement is wrong.
         """
         try:
             async with self.engine.connect() as connection:
@@ -91,9 +96,9 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError) as error:
             raise _unavailable(error) from error
         except DBAPIError as error:
-            if error.connection_invalidated or _cut(error):
-                raise _unavailable(error) from error
-            raise
+            if _is_about_data(error):
+                raise
+            raise _unavailable(error) from error
 
     async def ping(self) -> None:
         """Return when the database answers.
@@ -169,7 +174,7 @@ def _engine(url: URL, pool_size: int, threads: SqliteThreads) -> AsyncEngine:
             pool_timeout=_PATIENCE_S,
             connect_args={"timeout": _PATIENCE_S, "command_timeout": 60},
         )
-    arguments = {"timeout": _PATIENCE_S, "async_creator_fn": threads.connect}
+    arguments = {"timeout": _LOCKED_S, "async_creator_fn": threads.connect}
     options: dict[str, Any] = {"connect_args": arguments}
     if url.database in (None, "", ":memory:"):
         options["poolclass"] = StaticPool  # each connection would have a memory of its own
@@ -202,13 +207,10 @@ def _unavailable(error: BaseException) -> DatabaseUnavailable:
     return DatabaseUnavailable(f"the database is not available: {type(cause).__name__}: {cause}")
 
 
-def _cut(error: DBAPIError) -> bool:
-    """Tell whether the server went away: asyncpg has many words for it."""
-    name = f"{type(error.orig).__name__} {error.orig}"
-    return any(
-        word in name
-        for word in ("ConnectionDoesNotExist", "ConnectionRefused", "CannotConnectNow", "Shutdown")
-    )
+def _is_about_data(error: DBAPIError) -> bool:
+    """Tell whether other data would be taken: SQLSTATE 22 and 23, on SQLite the class alone."""
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, DataError) if state is None else state.startswith(("22", "23"))
 
 
 def _migrate(connection: Any, revision: str) -> None:  # noqa: ANN401 - SQLAlchemy's, synchronous

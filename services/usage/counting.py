@@ -59,7 +59,6 @@ class _Route(NamedTuple):
     keys: list[str]
     fields: list[str]
     member: str
-    limits: list[Argument]
 
 
 class Counting:
@@ -103,6 +102,11 @@ class Counting:
         if self._context.database is not None:
             due_ms, waiting = await self._register(entry.user), encode_entry(entry)
         day, agent, model = route.day, entry.agent, entry.model
+        # Not part of the route: the rules may be replaced at any time.
+        limits: list[Argument] = []
+        for scope in route.scopes:
+            month, daily = self._context.thresholds.limits(scope)
+            limits += ("" if month is None else month, "" if daily is None else daily)
         return Charge(
             route.channel,
             route.scopes,
@@ -117,7 +121,7 @@ class Counting:
                 *route.fields,
                 *(f"{day}:a:{agent}", f"{day}:a", f"{day}:m:{model}", f"{day}:m"),
                 *(f"{day}:w:{entry.workspace}", f"{day}:w"),
-                *route.limits,
+                *limits,
             ],
         )
 
@@ -138,11 +142,6 @@ class Counting:
                 *(f"{day}:c", f"{day}:i", f"{day}:o", f"{day}:n", f"{day}:p"),
             ],
             Sweeper.member(FAMILY, entry.user),
-            [
-                "" if limit is None else limit
-                for scope in scopes
-                for limit in self._context.thresholds.limits(scope)
-            ],
         )
 
     async def seed(self, charge: Charge, places: Sequence[int]) -> None:

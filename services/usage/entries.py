@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 
 from channels.errors import BadRequest, DatabaseUnavailable
 from channels.ids import check_id, new_id
@@ -13,10 +13,10 @@ from services.usage.entry import EntryKind, UsageEntry
 from services.usage.names import check_name
 from services.usage.scopes import Organisations
 
-__all__ = ["Entries"]
+__all__ = ["AHEAD_MS", "Entries"]
 
 #: How far in the future something may have been used: clocks differ.
-_AHEAD_MS = 5 * 60_000
+AHEAD_MS = 5 * 60_000
 #: Nothing that we count is older: a date before it is a mistake.
 _OLDEST_MS = 946_684_800_000  # 2000-01-01
 #: Quarters of an hour whose day is remembered.
@@ -107,8 +107,8 @@ def _occurred(at: datetime, now_ms: int) -> int:
     """Return a time in ms; refused without a time zone, in the future, or of another century."""
     if not isinstance(at, datetime) or at.utcoffset() is None:
         raise BadRequest(f"occurred_at must be a time with a time zone; got {at!r:.60}")
-    at_ms = int(at.astimezone(UTC).timestamp() * 1000)
-    if at_ms > now_ms + _AHEAD_MS:
+    at_ms = int(at.timestamp() * 1000)
+    if at_ms > now_ms + AHEAD_MS:
         raise BadRequest(f"occurred_at must not be in the future; got {at.isoformat()}")
     if at_ms < _OLDEST_MS:
         raise BadRequest(f"occurred_at must be after 1999; got {at.isoformat()}")

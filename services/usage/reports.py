@@ -31,10 +31,11 @@ from services.usage.report import (
 from services.usage.stored_account import StoredAccount
 from services.usage.sums import column_of, month_days, read_account
 
-__all__ = ["Reports"]
+__all__ = ["Reports", "check_month"]
 
-_is_month = re.compile(r"\A\d{4}-(0[1-9]|1[0-2])\Z").match
-_is_day = re.compile(r"\A\d{4}-\d{2}-\d{2}\Z").match
+#: Nothing that is counted is of another millennium, and its months have a first and a last day.
+_is_month = re.compile(r"\A2\d{3}-(0[1-9]|1[0-2])\Z").match
+_is_day = re.compile(r"\A2\d{3}-\d{2}-\d{2}\Z").match
 _MOST_DAYS = 400
 _MOST_USERS = 1_000
 _R = USAGE_RECORDS.c
@@ -60,7 +61,7 @@ class Reports:
 
     async def month(self, scope: Scope, month: str) -> MonthUsage:
         """Return what was used in a month."""
-        days, source, complete = await self._month(scope, _month(month))
+        days, source, complete = await self._month(scope, check_month(month))
         return msgspec.convert(
             {
                 **fields_of(total(days)),
@@ -147,17 +148,22 @@ class Reports:
 
 
 def _date(day: date | str, what: str) -> date:
-    if isinstance(day, date):
-        return day
     try:
+        if isinstance(day, date):
+            day = day.isoformat()
         if _is_day(day):
             return date.fromisoformat(day)
     except (TypeError, ValueError):
         pass
-    raise BadRequest(f"{what} must be a day, YYYY-MM-DD; got {day!r:.40}")
+    raise BadRequest(f"{what} must be a day, YYYY-MM-DD, since 2000; got {day!r:.40}")
 
 
-def _month(month: str) -> str:
+def check_month(month: str) -> str:
+    """Return ``month`` if it is one, ``YYYY-MM``.
+
+    Raises:
+        BadRequest: it is none.
+    """
     if not isinstance(month, str) or not _is_month(month):
-        raise BadRequest(f"month must be YYYY-MM; got {month!r:.40}")
+        raise BadRequest(f"month must be YYYY-MM, since 2000; got {month!r:.40}")
     return month

@@ -45,6 +45,9 @@ _ATTEMPTS = 16
 #: it is tried.
 _FAMILY = "usage_account"
 _LOOK_MS = 2_500
+#: When it is tried again; at the latest, for whoever needs the account completes it at once.
+#: Thousands of them must not keep the sweeper from all else that is due.
+_AGAIN_MS = 15_000
 
 
 class Seeder:
@@ -128,7 +131,7 @@ class Seeder:
             await self.seed(scope, month)
         command: tuple[Argument, ...] = ("ZREM", due, Sweeper.member(_FAMILY, id))
         if await self._is_provisional(account):
-            later_ms = self._context.clock.now_ms() + _LOOK_MS
+            later_ms = self._context.clock.now_ms() + _AGAIN_MS + hash(root) % _AGAIN_MS
             command = ("ZADD", due, "XX", later_ms, Sweeper.member(_FAMILY, id))
         await self._context.store.execute(*command)
 
@@ -156,7 +159,9 @@ class Seeder:
                 return await read_account(database, scope, month)
         except (DatabaseUnavailable, TimeoutError) as error:
             self._retry_at = time() + _PAUSE_S
-            _log.warning("accounts begin without the database: %s", error or "it took too long")
+            _log.warning(
+                "accounts begin without the database: %s", str(error) or "it took too long"
+            )
             return None
 
 

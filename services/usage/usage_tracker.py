@@ -45,7 +45,7 @@ from services.usage.entry import UsageEntry
 from services.usage.names import check_name
 from services.usage.reconcile import DayDifference, Reconciler
 from services.usage.report import DayUsage, MonthUsage, TopUser, Usage
-from services.usage.reports import Reports
+from services.usage.reports import Reports, check_month
 from services.usage.scopes import Organisations
 from services.usage.seeding import Seeder
 from services.usage.settings import UsageSettings
@@ -349,7 +349,8 @@ class UsageTracker:
 
         See :class:`~services.usage.reconcile.Reconciler`.
         """
-        return await self.reconciler.reconcile(scope, month or self._today().month)
+        month = self._today().month if month is None else check_month(month)
+        return await self.reconciler.reconcile(scope, month)
 
     async def drain(self, user_id: str) -> int:
         """Write what waits of a user to the database now; return how many entries it was.

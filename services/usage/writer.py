@@ -14,7 +14,7 @@ from collections import deque
 from typing import Final, cast
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from channels.errors import DatabaseUnavailable
 from channels.scope import Scope
@@ -36,11 +36,15 @@ _log = logging.getLogger(__name__)
 #: Entries of one user that are written at a time, and of all users in one transaction.
 _PAGE: Final = 400
 _BATCH: Final = 2_000
-#: Pages of a user in one look: a look has five seconds.
+#: Pages of a user in one look, and the seconds it has: less than the five after which the sweeper
+#: ends it and comes back a minute later only.
 _PAGES: Final = 5
-#: When a root is looked at again that has more, and while the database is away.
+_LOOK_S: Final = 4.0
+#: When a root is looked at again that has more.
 _SOON_MS: Final = 10
-_LATER_MS: Final = 2_000
+#: While the database is away: for so long nobody tries it, twice as long each time, up to the
+#: second. Thousands of users are looked at meanwhile, and what else is due waits behind them.
+_AWAY_MS: Final = (2_000, 30_000)
 _HOLDS: Final = 3
 
 
@@ -63,6 +67,7 @@ class Writer:
     """Writes the entries of all users."""
 
     __slots__ = (
+        "_away_ms",
         "_away_until",
         "_context",
         "_lock",
@@ -82,8 +87,8 @@ class Writer:
         #: One transaction at a time: those who come meanwhile share the next one.
         self._lock = asyncio.Lock()
         self._waiting: deque[_Waiting] = deque()
-        #: Until when (ms) the database is not tried: it was away.
-        self._away_until = 0
+        #: Until when (ms) the database is not tried, and for how long that is; 0: it was there.
+        self._away_until = self._away_ms = 0
         context.sweeper.handle(FAMILY, self._end)
 
     async def drain(self, user: str) -> int:
@@ -102,17 +107,30 @@ class Writer:
     async def _end(self, root: str, _user: str) -> None:
         """Write what waits of a user, as far as a look allows."""
         now_ms = self._context.clock.now_ms()
-        if self._context.database is None or now_ms < self._away_until:
-            await self._put_off(root, max(self._away_until, now_ms + _LATER_MS))
+        if self._context.database is None:
+            await self._put_off(root, now_ms + _AWAY_MS[1])
             return
+        trying = self._away_ms > 0
+        if trying:
+            if now_ms < self._away_until:
+                # Not all of them at once when that is over.
+                await self._put_off(root, self._away_until + hash(root) % self._away_ms)
+                return
+            # The others must not hang on it too: the sweeper has other work.
+            self._away_until = now_ms + int(_LOOK_S * 1000) + self._away_ms
+        time = asyncio.get_running_loop().time
+        until = time() + _LOOK_S / 2
         try:
-            for _ in range(_PAGES):
-                if not (await self._page(root))[1]:
-                    return
-        except DatabaseUnavailable as error:
+            async with asyncio.timeout(_LOOK_S):
+                for _ in range(_PAGES):
+                    if not (await self._page(root))[1] or time() >= until:
+                        return
+        except (DatabaseUnavailable, TimeoutError) as error:
             now_ms = self._context.clock.now_ms()
-            self._away_until = now_ms + _LATER_MS
-            _log.warning("usage waits for the database: %s", error)
+            if trying or now_ms >= self._away_until:  # else another one said so
+                self._away_ms = min(max(2 * self._away_ms, _AWAY_MS[0]), _AWAY_MS[1])
+                self._away_until = now_ms + self._away_ms
+                _log.warning("usage waits for the database: %s", str(error) or "it took too long")
             await self._put_off(root, self._away_until)
 
     async def _put_off(self, root: str, until_ms: int) -> None:
@@ -186,6 +204,10 @@ class Writer:
                 waiting.error = DatabaseUnavailable("writing was broken off")
             raise
         except Exception as error:  # noqa: BLE001 - told to each of those who wait for it
+            if isinstance(error, DatabaseUnavailable):
+                # Nor does anybody else find it, who would have to wait as long for that.
+                taken += self._waiting
+                self._waiting.clear()
             for waiting in taken:
                 waiting.error = error
             self._stats.write_failures += 1
@@ -201,6 +223,9 @@ class Writer:
             raise DatabaseUnavailable("there is none to write usage to")
         try:
             written = await write_batch(database, entries, now_ms)
+        except ProgrammingError as error:
+            # Tables of another version, or no permission: no entry is to blame.
+            raise DatabaseUnavailable(f"usage cannot be written: {error.orig}") from error
         except DBAPIError as error:
             # The database refuses one of them: the others must not wait for it.
             if len(entries) > 1:
@@ -208,6 +233,7 @@ class Writer:
                 return await self._insert(entries[:middle]) + await self._insert(entries[middle:])
             _log.error("the database refuses an entry of usage: %s", error)
             return [None]
+        self._away_until = self._away_ms = 0
         self._stats.batches += 1
         self._stats.written += sum(not done.duplicate for done in written)
         oldest_ms = min(entry.recorded_ms for _, entry in entries)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -190,10 +190,10 @@ def _range(call: Call) -> tuple[str, str]:
     if call.query.since:
         return call.query.since, until
     try:
-        last = datetime.fromisoformat(until).date()
-    except ValueError:
+        first = date.fromisoformat(until) - timedelta(days=_DAYS - 1)
+    except (ValueError, OverflowError):
         raise BadRequest(f"expected a day as YYYY-MM-DD; got {until[:40]!r}") from None
-    return (last - timedelta(days=_DAYS - 1)).isoformat(), until
+    return first.isoformat(), until
 
 
 _SCOPE = "/v1/usage/{kind}/{id}"

@@ -12,7 +12,7 @@
 -- returns  {1 charged | 2 committed before, 1 first of its hour | 0, hold, accounts to tell of,
 --           1 the event was counted before | 0}
 --          {4 there is no hold, 0}   {-1 not seeded, 0, numbers of the accounts}
---          {-2 sums too large, 0}
+--          {-2 sums too large, 0}   {-4 the event was counted with other amounts, 0}
 --
 -- A hold that is over is charged all the same, late.
 
@@ -42,6 +42,9 @@ if why == 'missing' then
   return {-1, 0, found}
 elseif why == 'full' then
   return {-2, 0}
+elseif repeated and string.match(found, '^%S* %S+ %S+ %S+') ~= table.concat(ARGV, ' ', 35, 38) then
+  -- Another use under the same id: settled by it, this one would be charged to nobody.
+  return {-4, 0}
 end
 
 local cost, tokens = tonumber(ARGV[36]), tonumber(ARGV[37]) + tonumber(ARGV[38])

@@ -8,11 +8,14 @@
 -- returns  1 done | 0 the account is not seeded | -1 somebody else is changing them
 --
 -- A limit that was raised lowers what counts as told, so that what is reached again is told.
+-- Who is about to seed the account may have read the old limits: the mark has it read again.
+-- An account that was begun without the database keeps its mark, for the same reason.
 
 local day = ARGV[5]
 local found = redis.call('HMGET', KEYS[1], 'seeded', 'x', 'c', 'T', day .. ':i', day .. ':o',
   day .. ':T')
 if not found[1] then
+  redis.call('HDEL', KEYS[1], 'k')
   return 0
 end
 if ARGV[2] == '' then
@@ -56,7 +59,7 @@ end
 if day_reached < number(7) then
   write(day .. ':T', string.format('%.0f', day_reached))
 end
-if ARGV[2] == 'clear' then
+if ARGV[2] == 'clear' and not string.find(found[1], ' -1', 1, true) then
   gone[#gone + 1] = 'x'
 end
 if #set > 0 then

@@ -99,6 +99,11 @@ for at = first, first + (many - 1) * width, width do
   end
 end
 
+-- First: a server without memory lets a script go on that began by removing something, and it may
+-- be full of what waited for the database.
+if #ids > 0 then
+  redis.call('XDEL', KEYS[1], unpack(ids))
+end
 local SUMS, SORTS, late = {'c', 'i', 'o', 'n'}, {'a', 'm', 'w'}, 0
 for place, account in pairs(accounts) do
   local key, set = KEYS[3 + place], {}
@@ -147,9 +152,6 @@ for at = 1, dead do
   if here[ids[at]] then
     redis.call('XADD', KEYS[3], '*', 'from', ids[at], unpack(here[ids[at]]))
   end
-end
-if #ids > 0 then
-  redis.call('XDEL', KEYS[1], unpack(ids))
 end
 local left = redis.call('XLEN', KEYS[1])
 if left == 0 then

@@ -27,6 +27,24 @@ def test_plain_bars_are_ascii() -> None:
     ]
 
 
+def test_long_labels_and_narrow_terminals() -> None:
+    """A label is cut, so that the bars are seen; where there is no room there are no bars."""
+    rows = [Row("agent-" * 20, 4, "$0.01 1.5k tokens"), Row("b", 1, "$0.01")]
+    lines = bars(rows, width=60)
+    assert {len(line) for line in lines} == {60}
+    assert lines[0].startswith("agent-")
+    assert ".." in lines[0]
+    assert lines[0].count("█") == 8
+    narrow = bars(rows, width=30)
+    assert {len(line) for line in narrow} <= set(range(31))
+    assert "█" not in "".join(narrow)
+
+
+def test_plain_labels_are_ascii_too() -> None:
+    """A name that the terminal's encoding lacks must not end the command."""
+    assert bars([Row("ä", 1, "1")], width=40, plain=True)[0].isascii()
+
+
 def test_nothing_and_zeros_are_no_error() -> None:
     """No row, no line; only zeros, no bar; a credit is none either."""
     assert bars([], width=80) == []

@@ -97,6 +97,19 @@ async def test_an_event_that_was_counted_is_not_charged_again(budgets):
     assert await account(budgets, "user:ann") == (30_000, 0, 2, 0)
 
 
+@pytest.mark.parametrize("actual", [{"actual_cost": "0.04"}, {"tokens_input": 2}])
+async def test_an_event_id_of_something_else_does_not_settle_a_hold(budgets, actual):
+    """Two holds committed under one id by mistake: the second one says so, and can be charged."""
+    first, second = [await budgets.reserve("ann", "w1", estimated_cost="0.1") for _ in range(2)]
+    used = {"actual_cost": "0.03", "tokens_input": 1}
+    await budgets.commit(first, **used, event_id="e1")
+    with pytest.raises(Conflict):
+        await budgets.commit(second, **used | actual, event_id="e1")
+    assert await account(budgets, "user:ann") == (30_000, 100_000, 1, 1)
+    done = await budgets.commit(second, **used | actual, event_id="e2")
+    assert not done.duplicate
+
+
 async def test_overage_is_charged_and_the_next_is_denied(budgets):
     """More than was set aside is charged and said; hard budgets say no from then on."""
     hold = await budgets.reserve("ann", "w1", estimated_cost="0.9")
@@ -227,6 +240,19 @@ async def test_what_is_not_renewed_ends_and_is_told(context, budgets, clock):
     clock.forward(50)
     await context.sweeper.sweep()
     assert (await account(budgets, "user:ann"))[1] == 0
+
+
+async def test_a_hold_outlives_weeks_without_a_hub(context, budgets):
+    """Nobody ends it meanwhile; gone before that, it would stay set aside for ever."""
+    month_ms, key = 31 * 86_400_000, context.keys.hold("ann", "h1")
+    hold = await budgets.reserve("ann", "w1", estimated_cost="0.2", hold_id="h1")
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.renew(hold, ttl_s=600)
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.extend(hold, "0.1", ttl_s=1200)
+    assert await context.store.execute("PTTL", key) > month_ms
+    await budgets.release(hold)
+    assert 0 < await context.store.execute("PTTL", key) < month_ms
 
 
 async def test_a_late_commit_is_charged_and_says_so(context, budgets, clock):

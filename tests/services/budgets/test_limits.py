@@ -215,6 +215,56 @@ async def test_limits_that_are_changed_at_once_agree_with_the_database(context):
     assert found == [b"%d" % stored[0], b"%d" % stored[1], None]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_who_read_the_old_limits_reads_again(context, monkeypatch, begun):
+    """An account is being seeded, or completed after an outage, while its limit changes."""
+    await used_before(context.database, 0)
+    budgets, limits = make_budgets(context), make_budgets(context)
+    seeder = budgets._ground.usage.seeder
+    read, has_read, go_on = type(seeder)._read, asyncio.Event(), asyncio.Event()
+
+    async def none(self, *_):
+        return None
+
+    async def slowly(self, *args):
+        found = await read(self, *args)
+        if self is seeder and not has_read.is_set():
+            has_read.set()
+            await go_on.wait()
+        return found
+
+    if begun:
+        monkeypatch.setattr(type(seeder), "_read", none)
+        await seeder.seed(Scope("user", "ann"), "2027-01")
+    monkeypatch.setattr(type(seeder), "_read", slowly)
+    first = asyncio.create_task(budgets.check_budget("ann"))
+    await has_read.wait()
+    # The other one's own seeding must not come first.
+    change = asyncio.create_task(
+        limits._ground.limits.change(
+            Scope("user", "ann"), limits._period(), {"budget_limit_monthly_micro_usd": 5}
+        )
+    )
+    await change
+    go_on.set()
+    await first
+    assert (await budgets.get_budget("user:ann")).month.limit == 5
+    with pytest.raises(OverBudget):
+        await budgets.reserve("ann", "w1", estimated_cost="0.05")
+
+
+async def test_a_limit_holds_for_a_month_that_is_about_to_begin(context, clock):
+    """Its accounts may have begun before: what was used a minute ahead is in them."""
+    clock.at_s = datetime(2027, 1, 31, 23, 59, tzinfo=UTC).timestamp()
+    await used_before(context.database, 0)
+    budgets = make_budgets(context)
+    at = datetime(2027, 2, 1, tzinfo=UTC)
+    await budgets._ground.usage.record_usage("ann", "w1", 1, 1, 0, occurred_at=at)
+    await budgets.set_limit("user:ann", monthly="0.02")
+    clock.forward(120)
+    assert (await budgets.get_budget("user:ann")).month.limit == 20_000
+
+
 async def test_limits_without_a_database_are_those_of_the_rules(tcp_store, keys):
     """There is nowhere to keep others, and that is said."""
     bare = Context(tcp_store, keys, Catalogue(), clock=Clock(tcp_store, now=HandClock()))

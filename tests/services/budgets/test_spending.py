@@ -6,7 +6,13 @@ import asyncio
 
 import pytest
 
-from channels.errors import OutcomeUnknown, OverBudget, StoreUnavailable, UsageError
+from channels.errors import (
+    OutcomeUnknown,
+    OverBudget,
+    StoreRefused,
+    StoreUnavailable,
+    UsageError,
+)
 from services.budgets.settings import BudgetRule, BudgetSettings
 
 from .support import USD, account, events_of, make_budgets, rules
@@ -171,7 +177,9 @@ async def test_it_is_renewed_while_it_lives(context, budgets, clock):
     assert (await account(budgets, "user:ann"))[:2] == (500_000, 0)
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), OutcomeUnknown("who knows")])
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), OutcomeUnknown("who knows"), StoreRefused("READONLY")]
+)
 async def test_what_was_used_is_charged_although_redis_was_away(budgets, monkeypatch, error):
     """It is tried again for a while: an answer that was lost is charged once."""
     real, failures = type(budgets).commit, [1, 2, 3]

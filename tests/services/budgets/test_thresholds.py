@@ -88,6 +88,15 @@ async def test_what_was_only_counted_is_told_at_once(context, budgets):
     assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 80)]
 
 
+async def test_rules_that_were_replaced_hold_for_what_is_counted_next(context, budgets):
+    """Also for a user who was counted today by the old ones."""
+    usage = budgets._ground.usage
+    await usage.record_usage("ann", "w1", 1, 1, "0.1")
+    budgets.settings = rules(user=USD // 5)
+    await usage.record_usage("ann", "w1", 1, 1, "0.01")
+    assert told(await events_of(context, "usage:ann")) == [("budget.threshold", 50)]
+
+
 async def test_workspace_and_organisation_have_channels_of_their_own(context):
     """And the user who reached it is notified of both."""
     budgets = make_budgets(context, rules(workspace=USD, org=USD))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from channels.errors import DatabaseUnavailable
+from channels.errors import DatabaseUnavailable, StoreRefused
 from channels.scope import Scope
 from services.database import Database
 from services.database.tables import USAGE_EVENTS, USAGE_RECORDS
@@ -88,12 +89,53 @@ async def test_what_the_database_refuses_is_set_aside(
         await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer", event_id=f"e{number}")
     entries = await desk.store.execute("XRANGE", desk.keys.usage_pending("ann"), "-", "+")
     assert isinstance(entries, list)
-    text = entries[2][1][1].replace(b'"writer"', b'"' + b"x" * 300 + b'"')  # type: ignore[index, union-attr] - RESP
-    await desk.store.execute("XADD", desk.keys.usage_pending("ann"), "*", "e", text, "g", "x 1")
+    entry = entries[2][1][1].replace(b'"writer"', b'"' + b"x" * 300 + b'"')  # type: ignore[index, union-attr] - RESP
+    await desk.store.execute("XADD", desk.keys.usage_pending("ann"), "*", "e", entry, "g", "x 1")
     await desk.store.execute("XDEL", desk.keys.usage_pending("ann"), entries[2][0])  # type: ignore[index] - RESP
     await desk.sweep()
     assert await rows(desk) == (4, 1, 4)
     assert await desk.store.execute("XLEN", desk.keys.usage_dead("ann")) == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "25006",  # a standby that only reads
+        "40P01",  # a deadlock
+        "42501",  # no permission
+        "53100",  # a full disk
+        "57014",  # statement_timeout
+    ],
+)
+async def test_a_database_that_can_write_nothing_is_waited_for(tcp_desk: Desk, state: str) -> None:
+    """What says nothing about an entry must not set it aside: it would never be written."""
+    desk, database = tcp_desk, tcp_desk.context.database
+    if database is None or database.dialect != "postgresql":
+        pytest.skip("SQLite has no such states")
+    async with database.begin() as connection:
+        await connection.execute(
+            text(
+                "CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "
+                f"EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
+            )
+        )
+        await connection.execute(
+            text(
+                "CREATE TRIGGER trouble BEFORE INSERT ON usage_events "
+                "FOR EACH ROW EXECUTE FUNCTION trouble()"
+            )
+        )
+    await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer")
+    await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer")
+    with pytest.raises(DatabaseUnavailable):
+        await desk.usage.drain("ann")
+    await desk.sweep()
+    assert await desk.store.execute("XLEN", desk.keys.usage_dead("ann")) == 0
+    assert await desk.store.execute("XLEN", desk.keys.usage_pending("ann")) == 2
+    async with database.begin() as connection:
+        await connection.execute(text("DROP TRIGGER trouble ON usage_events"))
+    await desk.sweep()
+    assert await rows(desk) == (2, 1, 2)
 
 
 @pytest.mark.parametrize("dies", ["before the commit", "after the commit", "after settling"])
@@ -174,8 +216,62 @@ async def test_a_root_is_put_off_while_the_database_is_away(
     with pytest.raises(DatabaseUnavailable):
         await desk.usage.drain("ann")
     outage.away = False
+    await desk.sweep()  # one of them tries it
     await desk.sweep()
     assert (await rows(desk))[0] == 2
+
+
+async def test_a_database_that_hangs_holds_up_nothing_else(
+    tcp_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some wait for it once; the others are put off, and so what is due ends in time."""
+    desk, tried = tcp_desk, 0
+
+    async def hang(*_: object) -> object:
+        nonlocal tried
+        tried += 1
+        return await asyncio.Event().wait()
+
+    for number in range(50):
+        await desk.usage.record_usage(f"u{number}", "w1", 1, 1, 1, "writer", organisation="")
+    with monkeypatch.context() as patched:
+        patched.setattr(writer_module, "write_batch", hang)
+        patched.setattr(writer_module, "_LOOK_S", 0.2)
+        async with asyncio.timeout(20):
+            await desk.sweep()
+            assert 1 <= tried <= 4
+            tried = 0
+            await desk.sweep()  # they are due again, and one of them tries
+            assert 1 <= tried <= 4
+    assert await rows(desk) == (0, 0, 0)
+    for _ in range(5):
+        await desk.sweep()
+    assert await rows(desk) == (50, 50, 50)
+
+
+async def test_a_full_redis_is_emptied(tcp_desk: Desk) -> None:
+    """What waited for the database is what filled it: it must be able to leave."""
+    desk, config = tcp_desk, ("CONFIG", "SET", "maxmemory")
+    for number in range(3):
+        await desk.usage.record_usage(f"u{number}", "w1", 1, 1, 1, "writer")
+    # An entry that is in no account: settling has something to add.
+    entry = await desk.store.execute("XRANGE", desk.keys.usage_pending("u0"), "-", "+")
+    text = entry[0][1][1].replace(b'["', b'["other-')  # type: ignore[index, union-attr] - RESP
+    await desk.store.execute("XADD", desk.keys.usage_pending("u0"), "*", "e", text, "g", "x 1")
+    await desk.store.execute(*config, "1")
+    try:
+        with pytest.raises(StoreRefused):
+            await desk.usage.record_usage("ann", "w1", 1, 1, 1, "writer")
+        for _ in range(2):
+            with contextlib.suppress(StoreRefused):
+                await desk.sweep()
+        for number in range(3):
+            pending = desk.keys.usage_pending(f"u{number}")
+            assert await desk.store.execute("XLEN", pending) == 0
+    finally:
+        await desk.store.execute(*config, "0")
+    assert (await rows(desk))[0] == 4
+    assert (await desk.usage.get_daily_usage("u0")).requests == 2
 
 
 async def test_a_user_who_records_all_the_time_is_registered_rarely(tcp_desk: Desk) -> None:

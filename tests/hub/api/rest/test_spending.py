@@ -96,6 +96,8 @@ async def test_who_may_count_and_who_may_see(hub: Served) -> None:
         {"agent": "x" * 1_000},
         {"occurred_at": "2026-11-25T09:00:00"},
         {"occurred_at": "2999-01-01T00:00:00Z"},
+        {"occurred_at": "0001-01-01T00:00:00+14:00"},
+        {"occurred_at": "9999-12-31T23:59:59-14:00"},
     ],
     ids=str,
 )
@@ -125,6 +127,28 @@ async def test_corrections_and_reconciliation_are_for_billing(hub: Served) -> No
         assert (await app.post(path)).json() == []
         top = await app.get("/v1/usage/workspace/w1/users")
         assert [(one["user"], one["cost_micro_usd"]) for one in top.json()] == [("ann", 10_000)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/days/0000-01-01",
+        "/days/9999-12-31",
+        "/months/0000-01",
+        "/months/9999-12",
+        "/months/2026-13",
+        "?until=0001-01-05",
+        "?since=9999-12-01&until=9999-12-31",
+        "?until=x",
+    ],
+)
+async def test_a_day_that_cannot_be_is_refused(hub: Served, path: str) -> None:
+    """Also the ends of the calendar, where there is no day before or after."""
+    async with caller(hub) as ann, application(hub) as app:
+        assert (await ann.get(f"/v1/usage/user/ann{path}")).status_code == 400
+        if path.startswith("/months"):
+            answer = await app.post(f"/v1/usage/user/ann{path}/reconciliation")
+            assert answer.status_code == 400
 
 
 async def test_a_budget_is_set_asked_reserved_and_charged(hub: Served) -> None:
