@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from channels.errors import BadRequest, NotFound, PermissionDenied
+from channels.errors import BadRequest, NotFound
 from hub.api.rest.operation import Answer, Call, Operation
-from hub.api.rest.scopes import check_payer, readable, scope_of, writable
+from hub.api.rest.scopes import BILLING, check_payer, readable, scope_of, writable
 from services.budgets.hold import Committed, Hold
 from services.budgets.standing import Budget, BudgetCheck, Line
 
@@ -111,8 +111,6 @@ async def check_budget(call: Call) -> Answer:
     """Tell whether something could be afforded now."""
     asked: Question = call.body
     user = check_payer(call, asked.user, asked.workspace, asked.organisation)
-    if user != call.caller.identity.user:
-        call.caller.need(_WRITE)
     micro = asked.estimated_micro_usd
     found = await call.hub.services.budgets.check_budget(
         user,
@@ -190,14 +188,19 @@ async def release_hold(call: Call) -> Answer:
 
 
 async def _hold(call: Call) -> Hold:
-    """Return the hold of the path, if the caller may deal with it: it is of its workspaces."""
+    """Return the hold of the path; those of other people are not there for the caller."""
     user, id_ = call.path["user"], call.path["hold"]
-    found = await call.hub.services.budgets.get_hold(id_, user=user)
-    if found is None:
-        raise NotFound(f"user {user!r} has no hold {id_!r}, or it ended days ago")
     caller = call.caller
-    if not caller.trusted and found.workspace not in caller.identity.workspaces:
-        raise PermissionDenied(f"the token is not for workspace {found.workspace!r}")
+    found = await call.hub.services.budgets.get_hold(id_, user=user)
+    mine = found is not None and (
+        caller.trusted
+        or (
+            found.workspace in caller.identity.workspaces
+            and (user == caller.identity.user or caller.may(BILLING))
+        )
+    )
+    if found is None or not mine:
+        raise NotFound(f"user {user!r} has no hold {id_!r}, or it ended days ago")
     return found
 
 

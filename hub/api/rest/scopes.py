@@ -52,8 +52,8 @@ def check_payer(call: Call, user: str, workspace: str, organisation: str | None)
     """Return the user whom something is counted for: the caller, unless another is named.
 
     Raises:
-        PermissionDenied: the workspace is not one of the caller's, or it names an organisation,
-            which is looked up: whoever could choose it could choose whose budget pays.
+        PermissionDenied: the workspace is not one of the caller's; or it names another user, or
+            an organisation, which is looked up: whoever could choose it could choose who pays.
         BadRequest: nobody is named.
     """
     caller = call.caller
@@ -65,4 +65,6 @@ def check_payer(call: Call, user: str, workspace: str, organisation: str | None)
     payer = user or caller.identity.user
     if not payer:
         raise BadRequest("expected a user: the API key is nobody's")
+    if payer != caller.identity.user and not caller.may(BILLING):
+        raise PermissionDenied(f"another user than the token's needs the scope {BILLING!r}")
     return payer

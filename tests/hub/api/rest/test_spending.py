@@ -194,18 +194,25 @@ async def test_a_budget_is_set_asked_reserved_and_charged(hub: Served) -> None:
         assert (await ann.get("/v1/budgets/holds/ann/nothing")).status_code == 404
 
 
-async def test_holds_are_of_their_workspace(hub: Served) -> None:
-    """Whoever is in another one neither sees nor charges them."""
+async def test_holds_are_of_their_user(hub: Served) -> None:
+    """Nobody else sees or charges them, in the same workspace or another."""
     async with (
         caller(hub, scopes=WRITE) as ann,
+        caller(hub, "bob", scopes=WRITE) as bob,
         caller(hub, "eve", workspaces=("w2",), scopes=WRITE) as eve,
     ):
         asked = {"workspace": "w1", "estimated_micro_usd": 10, "hold": "h1"}
         await ann.post("/v1/budgets/holds", json=asked)
         hold = "/v1/budgets/holds/ann/h1"
-        assert (await eve.get(hold)).status_code == 403
-        assert (await eve.post(hold + "/commit", json={})).status_code == 403
-        assert (await eve.delete(hold)).status_code == 403
+        for other in (eve, bob):
+            # As if there was none: not even that is told.
+            assert (await other.get(hold)).status_code == 404
+            assert (await other.post(hold + "/commit", json={})).status_code == 404
+            assert (await other.delete(hold)).status_code == 404
+            mine = {**asked, "user": "ann", "hold": "h2"}
+            assert (await other.post("/v1/budgets/holds", json=mine)).status_code == 403
+            use = {**USE, "user": "ann"}
+            assert (await other.post("/v1/usage", json=use)).status_code == 403
         foreign = await eve.post("/v1/budgets/holds", json={**asked, "workspace": "w1"})
         assert foreign.status_code == 403
         assert (await ann.get(hold)).json()["state"] == "open"
