@@ -172,3 +172,10 @@ def test_make_tells_an_old_python_what_to_do(tmp_path: Path) -> None:
     assert f"Fanwire needs Python 3.11 or newer; {old} is Python 3.9.2." in done.stderr
     assert "make lint PYTHON=python3.12" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_installed_command_makes_the_tables(installed: Path, tmp_path: Path) -> None:
+    """Migrations are found by their paths, which are others there."""
+    upgrade = ("database", "upgrade", "--database-url", "sqlite:///f.db")
+    assert run(installed / "bin" / "fanwire", *upgrade, cwd=tmp_path).startswith("no tables -> ")
+    assert (tmp_path / "f.db").exists()
