@@ -11,6 +11,7 @@ import msgspec
 
 from channels.errors import StoreError
 
+from .question import check_names
 from .result import Answer, Fresh, Miss, Stored
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ async def _load(loader: Loader, defaults: Fresh) -> Fresh:
         return msgspec.structs.replace(defaults, response=made)
     return msgspec.structs.replace(
         made,
-        tags=[*defaults.tags, *made.tags],
+        tags=[*defaults.tags, *check_names(made.tags)],
         ttl_s=defaults.ttl_s if made.ttl_s is None else made.ttl_s,
         metadata={**defaults.metadata, **made.metadata},
     )

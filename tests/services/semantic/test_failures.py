@@ -9,6 +9,7 @@ import pytest
 
 from channels.errors import BadRequest, LoadFailed, SettingsError, StoreUnavailable
 from services.semantic.index import Near
+from services.semantic.result import Fresh
 from services.semantic.settings import SemanticSettings, SkipRules
 
 from ..session_support import Hand
@@ -282,3 +283,5 @@ async def test_one_text_in_place_of_a_list_is_refused(context):
             await cache.invalidate(tags=named)
         with pytest.raises(BadRequest, match="a list of texts"):
             await cache.invalidate(users=named)
+        with pytest.raises(BadRequest, match="a list of texts"):
+            await cache.get_or_set(ASKED, lambda named=named: Fresh("So.", tags=named))
