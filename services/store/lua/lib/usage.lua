@@ -35,6 +35,10 @@ end
 -- The highest threshold that is reached and was not told.
 local function usage_reached(sum, limit, told, thresholds)
   limit, told = tonumber(limit), tonumber(told or '') or 0
+  -- Mostly not even the lowest is reached, and there is no need to look at each.
+  if sum * 100 < (tonumber(string.match(thresholds, '%d+$') or '') or 0) * limit then
+    return false
+  end
   for percent in string.gmatch(thresholds, '%d+') do
     percent = tonumber(percent)
     if percent <= told then
