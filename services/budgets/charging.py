@@ -113,6 +113,8 @@ class Charging:
             places = cast("list[int]", outcome.values[1])
             duplicate = bool(outcome.values[2])
             self._count(after, first=outcome.code == 1)
+            ground.usage.stats.recorded += not duplicate
+            ground.usage.stats.duplicates += duplicate
             if places:
                 await ground.usage.tell_thresholds(charge, entry, places)
             return _committed(after, entry.id, duplicate=duplicate)

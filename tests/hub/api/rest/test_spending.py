@@ -241,12 +241,15 @@ async def test_what_is_done_shows_in_the_metrics(hub: Served) -> None:
             await ann.post("/v1/usage", json={**USE, "event_id": "e1"})
         await app.patch("/v1/budgets/user/ann", json={"monthly_micro_usd": 20_000})
         for amount in (1, 10_000):
-            asked = {"workspace": "w1", "estimated_micro_usd": amount}
+            asked = {"workspace": "w1", "estimated_micro_usd": amount, "hold": f"h{amount}"}
             await ann.post("/v1/budgets/holds", json=asked)
+        for _ in range(2):  # what a hold is charged with is used
+            used = {"actual_micro_usd": 1, "event_id": "e2"}
+            await ann.post("/v1/budgets/holds/ann/h1/commit", json=used)
         text = (await app.get("/metrics")).text
     for sample in (
-        'fanwire_usage_events_total{outcome="counted",worker="0"} 1.0',
-        'fanwire_usage_events_total{outcome="duplicate",worker="0"} 1.0',
+        'fanwire_usage_events_total{outcome="counted",worker="0"} 2.0',
+        'fanwire_usage_events_total{outcome="duplicate",worker="0"} 2.0',
         'fanwire_budget_holds_total{what="reserved",worker="0"} 1.0',
         'fanwire_budget_denials_total{scope="user",worker="0"} 1.0',
     ):
