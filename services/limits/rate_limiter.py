@@ -322,7 +322,7 @@ class RateLimiter:
         """
         caller = Caller(user_id, endpoint, workspace, address, agent)
         _, place, _ = await self._checks.slot_of(limit_type, caller, "")
-        await self._context.store.execute("ZREM", place.key, check_id(holder, "holder"))
+        await self._slots.free(place.key, check_id(holder, "holder"))
 
     @asynccontextmanager
     async def slot(

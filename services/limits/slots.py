@@ -125,9 +125,17 @@ class Slots:
         if lease and not lease.degraded:
             await self._give_back(lease.key, lease.holder)
 
+    async def free(self, key: str, holder: str) -> None:
+        """Give back what ``holder`` has under ``key``; again does nothing.
+
+        Raises:
+            StoreError: it may still be held; its lease ends it.
+        """
+        await self._context.store.execute("ZREM", key, holder)
+
     async def _give_back(self, key: str, holder: str) -> None:
         with contextlib.suppress(StoreError):
-            await self._context.store.execute("ZREM", key, holder)
+            await self.free(key, holder)
 
     @asynccontextmanager
     async def hold(
