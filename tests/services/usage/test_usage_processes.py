@@ -137,7 +137,7 @@ async def test_sums_are_exact_under_many_tasks_and_processes(
 
 @pytest.mark.timeout(60 + 12 * KILLS)
 async def test_redis_and_the_database_agree_after_kills(
-    valkey_server: Callable[[], ValkeyServer], shared_postgres: PostgresServer
+    valkey_server: Callable[[], ValkeyServer], own_postgres: PostgresServer
 ) -> None:
     """Of processes that count and write, of Valkey and of PostgreSQL: each event once in both.
 
@@ -145,7 +145,7 @@ async def test_redis_and_the_database_agree_after_kills(
     known is repeated with its id.
     """
     dice = random.Random(7)
-    valkey, postgres = valkey_server(), PostgresServer()
+    valkey, postgres = valkey_server(), own_postgres
     url = postgres.url
     async with Database(url) as database:
         await database.migrate()
@@ -216,4 +216,3 @@ async def test_redis_and_the_database_agree_after_kills(
         for worker, reader in readers.items():
             await worker.kill()
             reader.cancel()
-        postgres.close()
