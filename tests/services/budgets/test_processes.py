@@ -3,71 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from services.door import Services
 from services.service_settings import ServiceSettings
 
 from ...servers import ValkeyServer
+from ..waiting_workers import PATIENCE_S, waiting_workers
 from .support import account, events_of
 from .worker import SETTINGS
 
-ROOT = Path(__file__).parents[3]
-PATIENCE_S = 60
-
-
-class Worker:
-    """One process (``worker.py``) that waits for the word."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    def begin(self) -> None:
-        """Give the word."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"go\n")
-
-    async def line(self) -> str:
-        """Return the next line it says."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
-            return (await self._process.stdout.readline()).decode().strip()
-
-    async def result(self) -> Any:
-        """Return what it found."""
-        return json.loads(await self.line())
-
-    def kill(self) -> None:
-        """Kill -9."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-
-
-@contextlib.asynccontextmanager
-async def workers(url: str, *commands: tuple[str, ...]) -> AsyncIterator[list[Worker]]:
-    """Start processes; all are ready, and none has begun."""
-    started = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.services.budgets.worker", url, *command),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for command in commands
-    ]
-    ready = [Worker(process) for process in started]
-    try:
-        assert [await worker.line() for worker in ready] == ["ready"] * len(ready)
-        yield ready
-    finally:
-        for process, worker in zip(started, ready, strict=True):
-            worker.kill()
-            await process.communicate()
+workers = partial(waiting_workers, "tests.services.budgets.worker")
 
 
 async def together(url: str, *command: str, processes: int = 4) -> list[Any]:
