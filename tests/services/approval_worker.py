@@ -12,6 +12,7 @@ function that needs approval, which appends a line to FILE.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from channels.errors import RequestError
+from channels.errors import RequestError, StoreUnavailable
 from services import Services
 from services.gate import AlreadyDecided
 from services.requires_approval import requires_approval
@@ -86,7 +87,14 @@ async def work(url: str, workspace: str) -> None:
 
 async def wait(url: str, key: str, file: str) -> None:
     """Wait for approval, then write to ``file``."""
-    async with Services.connect(url) as services:
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                services = await stack.enter_async_context(Services.connect(url))
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)  # the server is killed too, and may come later than we
+            else:
+                break
 
         @requires_approval(lambda: services.for_workspace("w1").approvals, tool="pay")
         async def pay(amount: int) -> str:
